@@ -1,0 +1,166 @@
+# Signals that the CPU raises, and copying memory that may not be there.
+
+        .include "context.inc"
+        .include "macros.inc"
+        .text
+
+.set SYS_rt_sigreturn, 15
+.set SYS_rt_sigaction, 13
+
+# Offsets in ucontext_t (sys/ucontext.h) and siginfo_t (bits/types/siginfo_t.h).
+.set UC_R8,  40
+.set UC_R9,  48
+.set UC_R10, 56
+.set UC_R11, 64
+.set UC_R12, 72
+.set UC_R13, 80
+.set UC_R14, 88
+.set UC_R15, 96
+.set UC_RDI, 104
+.set UC_RSI, 112
+.set UC_RBP, 120
+.set UC_RBX, 128
+.set UC_RDX, 136
+.set UC_RAX, 144
+.set UC_RCX, 152
+.set UC_RSP, 160
+.set UC_RIP, 168
+.set UC_EFLAGS, 176
+.set UC_ERR, 192
+.set UC_TRAPNO, 200
+.set SI_CODE, 8
+.set SI_ADDR, 16
+
+        .globl  safe_copy, fault_handler_fsgsbase, fault_handler_prctl, signal_restorer
+        .globl  previous_actions
+
+# int safe_copy(void *to, const void *from, size_t size): 0, or 1 if some byte cannot be accessed.
+safe_copy:
+        mov     rcx, rdx
+safe_copy_window:
+        rep     movsb
+        xor     eax, eax
+        ret
+safe_copy_failed:
+        mov     eax, 1
+        ret
+
+# void handler(int signal = edi, siginfo_t * = rsi, ucontext_t * = rdx), SA_SIGINFO | SA_ONSTACK.
+# It may run under the guest's thread pointer: nothing here touches FS.
+.macro copy_register name
+        mov     rax, [rdx + UC_\name]
+        mov     [r8 + CTX_\name], rax
+.endm
+.macro fault_handler base
+fault_handler_\base:
+        mov     rax, [rdx + UC_RIP]
+        lea     rcx, safe_copy_window[rip]
+        cmp     rax, rcx
+        jb      1f
+        lea     rcx, safe_copy_failed[rip]
+        cmp     rax, rcx
+        jae     1f
+        mov     [rdx + UC_RIP], rcx     # the copy ends with "failed"
+        ret
+1:      cmp     dword ptr [rsi + SI_CODE], 0
+        jle     previous_action         # sent by a program, not raised by the CPU
+    .ifc \base, fsgsbase
+        rdgsbase r8
+    .else
+        push    rdi
+        push    rsi
+        push    rdx
+        sub     rsp, 16
+        mov     edi, ARCH_GET_GS
+        mov     rsi, rsp
+        mov     eax, SYS_arch_prctl
+        syscall
+        mov     r8, [rsp]
+        add     rsp, 16
+        pop     rdx
+        pop     rsi
+        pop     rdi
+        mov     rax, [rdx + UC_RIP]
+    .endif
+        test    r8, r8                  # no VM of ours runs on this thread
+        jz      previous_action
+        lea     r9, [r8 + CTX_CACHE_RANGES]
+2:      mov     rcx, [r9 + 8]
+        test    rcx, rcx
+        jz      previous_action         # a fault of the host's own
+        cmp     rax, rcx
+        jae     3f
+        cmp     rax, [r9]
+        jae     guest_fault
+3:      add     r9, 16
+        jmp     2b
+.endm
+        fault_handler fsgsbase
+        fault_handler prctl
+
+# Translated code has faulted: r8 = context. Store what the guest had, and go on in leave_tail on the
+# host's stack. The vector registers come back from the signal frame and are stored there.
+guest_fault:
+        mov     [r8 + CTX_FAULT_PC], rax
+        mov     [r8 + CTX_FAULT_SIGNAL], rdi
+        movsxd  rax, dword ptr [rsi + SI_CODE]
+        mov     [r8 + CTX_FAULT_CODE], rax
+        mov     rax, [rsi + SI_ADDR]
+        mov     [r8 + CTX_FAULT_ADDRESS], rax
+        mov     rax, [rdx + UC_TRAPNO]
+        mov     [r8 + CTX_FAULT_TRAP], rax
+        mov     rax, [rdx + UC_ERR]
+        mov     [r8 + CTX_FAULT_ERROR], rax
+        copy_register RAX
+        copy_register RBX
+        copy_register RCX
+        copy_register RDX
+        copy_register RSI
+        copy_register RDI
+        copy_register R8
+        copy_register R9
+        copy_register R10
+        copy_register R11
+        copy_register R12
+        copy_register R13
+        copy_register R14
+        copy_register R15
+        copy_register RBP
+        copy_register RSP
+        copy_register EFLAGS
+        and     dword ptr [r8 + CTX_EFLAGS], ~0x10100   # TF and RF are the kernel's doing
+        mov     dword ptr [r8 + CTX_REASON], REASON_FAULT
+        mov     [rdx + UC_RBX], r8
+        mov     rax, [r8 + CTX_HOST_RSP]
+        mov     [rdx + UC_RSP], rax
+        mov     rax, [r8 + CTX_LEAVE_TAIL]
+        mov     [rdx + UC_RIP], rax
+        mov     qword ptr [rdx + UC_EFLAGS], EFLAGS_FIXED
+        ret
+
+# Not ours: whoever had this signal before us gets it. previous_actions holds 4 words a signal, as
+# the kernel's struct sigaction: handler, flags, restorer, mask.
+previous_action:
+        mov     eax, edi
+        shl     eax, 5
+        lea     rcx, previous_actions[rip]
+        mov     rcx, [rcx]
+        add     rcx, rax
+        mov     rax, [rcx]
+        cmp     rax, 1
+        ja      4f
+        mov     rsi, rcx                # SIG_DFL or SIG_IGN: put it back, and fault once more
+        xor     edx, edx
+        mov     r10d, 8
+        mov     eax, SYS_rt_sigaction
+        syscall
+        ret
+4:      jmp     rax
+
+signal_restorer:
+        mov     eax, SYS_rt_sigreturn
+        syscall
+
+        .balign 8
+previous_actions:                       # the address of the table; Python fills it in
+        .quad   0

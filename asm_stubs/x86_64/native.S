@@ -1,0 +1,82 @@
+# Native excursions: the host's own code (libpython, libffi, malloc, ...) runs untranslated.
+#
+# The return address on the guest's stack is replaced by `native_return` for as long as the native
+# function runs, as QBDI's ExecBroker does; everything else of the guest's state is untouched. A
+# side stack in the context remembers (return address, rsp), so excursions nest, and one that is
+# left by longjmp does not confuse the next.
+
+        .include "context.inc"
+        .include "macros.inc"
+        .text
+
+        .globl  native_call, native_return
+# The guest is at the entry of the native function NATIVE_TARGET, all its registers live.
+native_call:
+        mov     gs:[CTX_SCRATCH_0], rax
+        lahf
+        seto    al
+        mov     gs:[CTX_SCRATCH_RCX], rcx
+        mov     gs:[CTX_SCRATCH_R11], r11
+        mov     rcx, gs:[CTX_NATIVE_DEPTH]
+        cmp     rcx, NATIVE_STACK_ENTRIES
+        jae     3f
+        shl     rcx, 4
+        mov     r11, gs:[CTX_SELF]
+        lea     r11, [r11 + rcx + CTX_NATIVE_STACK]
+        mov     rcx, [rsp]              # the thunk has read this word already: it cannot fault
+        mov     [r11], rcx
+        mov     [r11 + 8], rsp
+        lea     rcx, native_return[rip]
+        mov     [rsp], rcx
+        inc     qword ptr gs:[CTX_NATIVE_DEPTH]
+        inc     qword ptr gs:[CTX_COUNT_NATIVE_CALLS]
+        add     al, 0x7F
+        sahf
+        mov     rax, gs:[CTX_SCRATCH_0]
+        mov     rcx, gs:[CTX_SCRATCH_RCX]
+        mov     r11, gs:[CTX_SCRATCH_R11]
+        jmp     qword ptr gs:[CTX_NATIVE_TARGET]
+# Too deep: the dispatcher drops what longjmp left behind, or says so.
+3:      add     al, 0x7F
+        sahf
+        mov     rax, gs:[CTX_SCRATCH_0]
+        mov     rcx, gs:[CTX_SCRATCH_RCX]
+        mov     r11, gs:[CTX_SCRATCH_R11]
+        mov     dword ptr gs:[CTX_REASON], REASON_NATIVE_OVERFLOW
+        jmp     qword ptr gs:[CTX_LEAVE]
+
+# The native function has returned: go on, translated, at the return address it should have had.
+native_return:
+        mov     gs:[CTX_SCRATCH_0], rax
+        lahf
+        seto    al
+        mov     gs:[CTX_SCRATCH_RCX], rcx
+        mov     gs:[CTX_SCRATCH_R11], r11
+        mov     rcx, gs:[CTX_NATIVE_DEPTH]
+        shl     rcx, 4
+        add     rcx, gs:[CTX_SELF]      # rcx + CTX_NATIVE_STACK: behind the youngest entry
+        lea     r11, [rsp - 8]          # where the return address lay
+1:      sub     rcx, 16
+        cmp     rcx, gs:[CTX_SELF]
+        jb      9f
+        cmp     [rcx + CTX_NATIVE_STACK + 8], r11
+        jne     1b
+        mov     qword ptr [rcx + CTX_NATIVE_STACK + 8], 0
+        push    [rcx + CTX_NATIVE_STACK]        # into the word that RET has just popped
+# Drop finished entries from the top.
+        mov     r11, gs:[CTX_NATIVE_DEPTH]
+2:      lea     rcx, [r11 - 1]
+        shl     rcx, 4
+        add     rcx, gs:[CTX_SELF]
+        cmp     qword ptr [rcx + CTX_NATIVE_STACK + 8], 0
+        jne     3f
+        dec     r11
+        jnz     2b
+3:      mov     gs:[CTX_NATIVE_DEPTH], r11
+        add     al, 0x7F
+        sahf
+        mov     rax, gs:[CTX_SCRATCH_0]
+        pop     rcx
+        movzx   r11d, cx
+        jmp     qword ptr gs:[r11 * 8 + CTX_TABLE]
+9:      ud2                             # an excursion that we did not start cannot return here

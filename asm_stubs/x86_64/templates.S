@@ -1,0 +1,105 @@
+# Templates: the pieces that the translator copies into the cache and fills in.
+#
+# A template runs from the label template_NAME to template_NAME.end. A label template_NAME.HOLE marks
+# where a value is to be written; its size stands beside it. Everything is addressed through GS, so a
+# template is the same bytes wherever it goes.
+
+        .include "context.inc"
+        .include "macros.inc"
+        .text
+
+# The way from a block back to the dispatcher, until its jump is linked.
+template_exit:
+        mov     dword ptr gs:[CTX_REASON], 0x11223344
+template_exit.index = . - 4             # 4 bytes: which exit
+        jmp     qword ptr gs:[CTX_LEAVE]
+template_exit.end:
+
+# An exit whose target lies too far away for a 32-bit displacement, once linked.
+template_far_jump:
+        jmp     qword ptr [rip]
+template_far_jump.target:               # 8 bytes: cache address
+        .quad   0
+template_far_jump.end:
+
+# A callback is due.
+template_gate:
+        mov     dword ptr gs:[CTX_GATE_INDEX], 0x11223344
+template_gate.index = . - 4             # 4 bytes: which gate record
+        jmp     qword ptr gs:[CTX_GATE]
+template_gate.end:
+
+# A return: look the target up by its low 16 bits. No flags change, nothing is written to the stack.
+template_return:
+        mov     gs:[CTX_SCRATCH_RCX], rcx
+        pop     rcx
+template_return.popped:                 # `ret imm16` goes on with template_release here
+template_return.rest:
+        mov     gs:[CTX_SCRATCH_R11], r11
+        movzx   r11d, cx
+        jmp     qword ptr gs:[r11 * 8 + CTX_TABLE]
+template_return.end:
+
+template_release:
+        lea     rsp, [rsp + 0x11223344]
+template_release.size = . - 4           # 4 bytes: what `ret imm16` releases beside the address
+template_release.end:
+
+# Before the target of an indirect jump or call is loaded into rcx.
+template_indirect:
+        mov     gs:[CTX_SCRATCH_RCX], rcx
+template_indirect.end:
+
+# The app return address of a call: one 8-byte push, for two 4-byte stores would stall the return.
+template_push:
+        push    qword ptr [rip + 0x11223344]
+template_push.displacement = . - 4      # 4 bytes: to a constant at the arena's far end
+template_push.end:
+
+# Where a lookup enters a block: rcx is the target, the guest's rcx and r11 are in their slots.
+template_landing_pad:
+        movabs  r11, 0x1122334455667788
+template_landing_pad.minus_app = . - 8  # 8 bytes: minus the block's app address
+        lea     rcx, [rcx + r11]
+        jrcxz   1f
+        jmp     qword ptr gs:[CTX_LOOKUP_MISS]
+1:      mov     rcx, gs:[CTX_SCRATCH_RCX]
+        mov     r11, gs:[CTX_SCRATCH_R11]
+template_landing_pad.end:
+
+# The target of a branch that has POSTINST callbacks rests in BRANCH_TARGET while they run.
+template_hold_target:
+        mov     gs:[CTX_BRANCH_TARGET], rcx
+        mov     rcx, gs:[CTX_SCRATCH_RCX]
+template_hold_target.end:
+template_take_target:
+        mov     gs:[CTX_SCRATCH_RCX], rcx
+        mov     rcx, gs:[CTX_BRANCH_TARGET]
+template_take_target.end:
+
+# A function that must run natively. Its return address is read here first: if the stack is bad, the
+# fault belongs to this block.
+template_native:
+        mov     gs:[CTX_SCRATCH_0], rax
+        mov     rax, [rsp]
+        movabs  rax, 0x1122334455667788
+template_native.target = . - 8          # 8 bytes: its address
+        mov     gs:[CTX_NATIVE_TARGET], rax
+        mov     rax, gs:[CTX_SCRATCH_0]
+        jmp     qword ptr gs:[CTX_NATIVE_CALL]
+template_native.end:
+
+# A system call. rcx and r11 are its to clobber, so they are free before it: a table of bytes says
+# which calls Python must handle. After it rcx is the next app address, as the hardware leaves it.
+template_syscall:
+        movzx   ecx, ax
+        mov     r11, gs:[CTX_SYSCALL_TABLE]
+        movzx   ecx, byte ptr [r11 + rcx]
+        jrcxz   1f
+        mov     dword ptr gs:[CTX_REASON], 0x11223344
+template_syscall.index = . - 4          # 4 bytes: which exit
+        jmp     qword ptr gs:[CTX_LEAVE]
+1:      syscall
+        movabs  rcx, 0x1122334455667788
+template_syscall.next = . - 8           # 8 bytes: app address behind it
+template_syscall.end:

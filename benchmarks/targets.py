@@ -1,0 +1,68 @@
+"""The figures the project promises, and whether a run reached them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from benchmarks.report import Cell, Report, table
+
+
+@dataclass(frozen=True)
+class Target:
+    """A figure of one row, what it should be, and what would be better still."""
+
+    row: str
+    metric: str
+    text: str
+    goal: float
+    beyond: float
+    higher_is_better: bool = False
+
+    def verdict(self, value: float | None) -> str:
+        """How *value* compares."""
+        if value is None:
+            return "not measured"
+        reached = [
+            value >= bound if self.higher_is_better else value <= bound
+            for bound in (self.goal, self.beyond)
+        ]
+        return ("missed", "reached", "beyond")[sum(reached)]
+
+
+TARGETS = (
+    Target("steady", "geomean", "no callbacks, warm: geometric mean, times native", 1.25, 1.1),
+    Target("steady", "worst", "no callbacks, warm: worst kernel, times native", 2.0, 1.6),
+    Target("callbacks", "empty times cheaper", "PREINST callback: times cheaper than the peer",
+           5.0, 8.0, higher_is_better=True),
+    Target("callbacks", "read times cheaper", "the same, reading a register: times cheaper",
+           5.0, 8.0, higher_is_better=True),
+    Target("translation", "plain ratio", "new instruction: share of the peer's cost", 1.0, 0.5),
+    Target("translation", "callback ratio", "the same, with a callback on each: share of it",
+           1.0, 0.5),
+    Target("call", "ratio", "call of an empty function: share of the peer's cost", 1.0, 0.5),
+)
+
+
+def verdicts(reports: dict[str, Report]) -> list[dict[str, Cell]]:
+    """What became of each target whose row was run."""
+    return [
+        {
+            "row": target.row,
+            "target": target.text,
+            "measured": value,
+            "goal": target.goal,
+            "beyond": target.beyond,
+            "verdict": target.verdict(value),
+        }
+        for target in TARGETS
+        if target.row in reports
+        for value in (reports[target.row].metrics.get(target.metric),)
+    ]
+
+
+def summary(reports: dict[str, Report]) -> str:
+    """The table of verdicts."""
+    found = verdicts(reports)
+    columns = ["row", "target", "measured", "goal", "beyond", "verdict"]
+    rows = [[verdict[column] for column in columns] for verdict in found]
+    return table(columns, rows) if rows else ""

@@ -1,0 +1,1 @@
+"""The kernel and the processor, reached through ctypes; knows nothing of instrumentation."""

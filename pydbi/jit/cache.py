@@ -1,0 +1,311 @@
+"""The code cache: arenas, blocks and where everything lies.
+
+An arena is filled from both ends. Code grows upwards from its start in the order in which it is
+first executed, so that a block usually lies right behind the one that led to it. Exit stubs,
+constants and landing pads, all rarely executed, grow downwards from its end.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+from pydbi.errors import CacheError
+from pydbi.host.libc import PROT_EXEC, PROT_READ, PROT_WRITE
+from pydbi.host.memory import map_memory, map_near, unmap_memory, view
+from pydbi.jit.context import FIRST_EXIT, GATE_RECORD_SIZE
+from pydbi.jit.stubs import stubs
+
+ARENA_SIZE = 64 << 20
+REACH = (1 << 31) - (1 << 16)
+"""How far a 32-bit displacement is trusted to reach."""
+HEADROOM = 1 << 16
+"""An arena with less room left than this is full: no single block needs as much."""
+GATE_RECORDS = 1 << 21
+EXIT_STUB_SIZE = 20
+EXIT_SYSCALL = 1
+_CHUNK = 256
+_LOW_BYTES = bytes(range(_CHUNK))
+FIRST_INDEX = _CHUNK
+"""The first exit index in use; it leaves room for the other reasons to leave."""
+assert FIRST_INDEX >= FIRST_EXIT
+_PROTECTION = PROT_READ | PROT_WRITE | PROT_EXEC
+
+
+class Block(NamedTuple):
+    """A translated basic block, or the part of one that was translated in one go.
+
+    The translator appends plain tuples with these fields to `CodeCache.blocks`, which costs a
+    third of making the named ones; whoever reads them names them (`Block._make`).
+    """
+
+    app: int
+    end: int
+    """The app addresses it covers: [app, end)."""
+    code: int
+    code_end: int
+    """Its cache addresses, without a landing pad."""
+    starts: Sequence[int]
+    """Offset of each instruction from `app`."""
+    shifts: Sequence[tuple[int, int]]
+    """(app offset, cache offset) from which on the distance between the two is another."""
+    scratch: Sequence[tuple[int, int, int, int]]
+    """(first, last, register, slot): at cache offsets first to last (excluded) the guest's
+    register, by its index in GPRState, rests in that context slot."""
+
+    def app_of(self, cache_address: int) -> int:
+        """Return the app address of the instruction that *cache_address* belongs to."""
+        offset = cache_address - self.code
+        app_base = cache_base = 0
+        bound = self.end - self.app
+        for app_offset, cache_offset in self.shifts:
+            if cache_offset > offset:
+                bound = app_offset  # a rewritten instruction is longer, but ends here
+                break
+            app_base, cache_base = app_offset, cache_offset
+        place = min(app_base + offset - cache_base, bound - 1)
+        return self.app + self.starts[bisect_right(self.starts, place) - 1]
+
+
+class GatePoint(NamedTuple):
+    """An instruction with callbacks: where they begin and end in its translation."""
+
+    first_gate: int
+    first_after: int
+    """Gate indices: those from first_gate to first_after are due before the instruction."""
+    app: int
+    following: int
+    """App addresses of the instruction and of the next one."""
+    body: int
+    """Cache address of the instruction itself."""
+    behind: int
+    """Cache address behind it, where the gates due after it begin; 0 for a branch."""
+
+
+class Arena:
+    """A region of executable memory within reach of the code it translates.
+
+    Attributes:
+        code_top, data_top: what lies between is free.
+        last_code: where the block that was placed last begins.
+        next_exit, exit_limit: exit indices whose stubs are written and wait to be used.
+        stub_base: the stub of exit *index* is at ``stub_base + EXIT_STUB_SIZE * index``.
+    """
+
+    def __init__(self, low: int, high: int, size: int = ARENA_SIZE) -> None:
+        self.address = map_near(low, high, size, _PROTECTION)
+        self.end = self.address + size
+        self.memory = view(self.address, size)
+        self.low_reach = self.end - REACH
+        self.high_reach = self.address + REACH
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everything in it."""
+        self.code_top = self.address
+        self.data_top = self.end
+        self.last_code = self.address
+        self.next_exit = self.exit_limit = 0
+        self.stub_base = 0
+
+    def reaches(self, address: int) -> bool:
+        """Whether all code in this arena reaches *address* with a 32-bit displacement."""
+        return self.low_reach <= address < self.high_reach
+
+    def write(self, address: int, data: bytes | bytearray) -> None:
+        """Write at a cache address."""
+        offset = address - self.address
+        self.memory[offset : offset + len(data)] = data
+
+    def add_data(self, data: bytes) -> int:
+        """Put *data* at the arena's far end and return its address."""
+        self.data_top -= len(data)
+        offset = self.data_top - self.address
+        self.memory[offset : offset + len(data)] = data
+        return self.data_top
+
+
+class CodeCache:
+    """All generated code of a VM, and the maps from app addresses to it and back.
+
+    Attributes:
+        entries: cache address of the live block at each app address.
+        exits: (app address it goes to, cache address of the displacement that decides where it
+            goes now), by exit index; ``EXIT_SYSCALL`` as the displacement's address marks a
+            system call. The first places stand for the other reasons to leave.
+        fallen: exits that are no jump any more because their target was placed right behind
+            them; for these the displacement's address is the target's second byte.
+        blocks: every block placed since the last reset, in that order, as `Block`'s fields.
+        points: the instructions with gates, in the order of their gate indices.
+        call_entries: cache address of the code that calls a function, by its app address.
+        syscall_resumes: cache address behind a system call, by exit index.
+        generation: counts the resets: a remembered cache address is void when it has changed.
+    """
+
+    def __init__(self, arena_size: int = ARENA_SIZE) -> None:
+        self.arena_size = arena_size
+        self.arenas: list[Arena] = []
+        self.entries: dict[int, int] = {}
+        self.exits: list[tuple[int, int]] = []
+        self.fallen: set[int] = set()
+        self.blocks: list[tuple[Any, ...]] = []
+        self.call_entries: dict[int, int] = {}
+        self.syscall_resumes: dict[int, int] = {}
+        self.points: list[GatePoint] = []
+        self.generation = 0
+        self.records_address = map_memory(GATE_RECORDS * GATE_RECORD_SIZE)
+        self.records = view(self.records_address, GATE_RECORDS * GATE_RECORD_SIZE)
+        self._stub_chunks: list[int] = []
+        self._by_page: dict[int, list[Block]] = {}
+        self._paged = 0
+        self._stub = stubs().template("exit")
+        self._stub_chunk = bytearray(self._stub.code * _CHUNK)
+        assert len(self._stub.code) == EXIT_STUB_SIZE
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget all blocks and reuse their memory. Nothing of it may be executing."""
+        for arena in self.arenas:
+            arena.reset()
+        self.entries.clear()
+        self.blocks.clear()
+        self.points.clear()
+        self.call_entries.clear()
+        self.syscall_resumes.clear()
+        self.fallen.clear()
+        self._by_page.clear()
+        self._paged = 0
+        self._stub_chunks[:] = [0]  # the first indices are not exits
+        self.exits[:] = [(0, 0)] * _CHUNK
+        self.record_count = 0
+        self.generation += 1
+
+    def arena_for(self, app: int, low: int, high: int) -> Arena:
+        """Return an arena that reaches *app*, near [*low*, *high*) if it has to be made.
+
+        Raises:
+            CacheError: no memory is free there.
+        """
+        for arena in self.arenas:
+            if arena.reaches(app):
+                return arena
+        try:
+            arena = Arena(low, high, self.arena_size)
+        except CacheError:
+            arena = Arena(app, app + 1, self.arena_size)
+        self.arenas.append(arena)
+        return arena
+
+    def is_full(self, arena: Arena) -> bool:
+        """Whether *arena*, or the room for gate records, may not hold another block."""
+        return (
+            arena.data_top - arena.code_top < HEADROOM
+            or self.record_count > GATE_RECORDS - HEADROOM // 16
+        )
+
+    def add_exit_stubs(self, arena: Arena) -> int:
+        """Write the next chunk of exit stubs into *arena*; return the index of its first.
+
+        Stubs are the same but for their index: writing 256 at once, byte position by byte
+        position, costs 10 ns each.
+        """
+        first = len(self.exits)
+        chunk, hole = self._stub_chunk, self._stub.holes["index"]
+        for position, byte in enumerate(first.to_bytes(4, "little")):
+            column = _LOW_BYTES if position == 0 else bytes((byte,)) * _CHUNK
+            chunk[hole + position :: EXIT_STUB_SIZE] = column
+        address = arena.add_data(chunk)
+        self._stub_chunks.append(address)
+        self.exits.extend([(0, 0)] * _CHUNK)
+        arena.next_exit = first
+        arena.exit_limit = first + _CHUNK
+        arena.stub_base = address - first * EXIT_STUB_SIZE
+        return first
+
+    def stub_of(self, index: int) -> int:
+        """Return the cache address of an exit's stub."""
+        return self._stub_chunks[index // _CHUNK] + index % _CHUNK * EXIT_STUB_SIZE
+
+    def rewrite_stub(self, index: int) -> None:
+        """Make an exit's stub what it was at first."""
+        stub = self.stub_of(index)
+        code = self._stub.filled("index", index.to_bytes(4, "little"))
+        self.arena_at(stub).write(stub, code)
+
+    def point_of(self, gate: int) -> GatePoint:
+        """Return the instruction that a gate belongs to."""
+        return self.points[bisect_right(self.points, gate, key=lambda p: p.first_gate) - 1]
+
+    def last_gate_of(self, point: GatePoint) -> int:
+        """Return the index of the last gate due at an instruction."""
+        place = bisect_right(self.points, point.first_gate, key=lambda p: p.first_gate)
+        following = self.points[place].first_gate if place < len(self.points) else self.record_count
+        return following - 1
+
+    def record_word(self, gate: int, word: int) -> int:
+        """Return a word of a gate record: 0 callback vector, 1 rip, 2 resume address."""
+        place = gate * GATE_RECORD_SIZE + word * 8
+        return int.from_bytes(self.records[place : place + 8], "little")
+
+    def used_size(self) -> int:
+        """Bytes of generated code, stubs and constants."""
+        return sum(a.code_top - a.address + a.end - a.data_top for a in self.arenas)
+
+    def ranges(self) -> list[tuple[int, int]]:
+        """The cache addresses that can be generated code."""
+        return [(arena.address, arena.end) for arena in self.arenas]
+
+    def arena_at(self, cache_address: int) -> Arena:
+        """Return the arena that *cache_address* lies in.
+
+        Raises:
+            KeyError: it is in none.
+        """
+        for arena in self.arenas:
+            if arena.address <= cache_address < arena.end:
+                return arena
+        raise KeyError(cache_address)
+
+    def block_of(self, cache_address: int) -> Block | None:
+        """Return the block whose translation covers *cache_address*, removed ones included."""
+        for fields in reversed(self.blocks):
+            if fields[2] <= cache_address < fields[3]:
+                return Block._make(fields)
+        return None
+
+    def blocks_in(self, low: int, high: int) -> list[Block]:
+        """Return the live blocks that overlap the app addresses [*low*, *high*)."""
+        for fields in self.blocks[self._paged :]:  # kept up only when asked for
+            block = Block._make(fields)
+            for page in range(block.app >> 12, ((block.end - 1) >> 12) + 1):
+                self._by_page.setdefault(page, []).append(block)
+        self._paged = len(self.blocks)
+        pages: Iterable[int] = range(low >> 12, ((high - 1) >> 12) + 1)
+        if high - low >> 12 > len(self._by_page):
+            pages = [page for page in self._by_page if low >> 12 <= page <= (high - 1) >> 12]
+        found = []
+        for page in pages:
+            for block in self._by_page.get(page, ()):
+                if block.app < high and block.end > low and self.is_live(block):
+                    found.append(block)
+        return found
+
+    def is_live(self, block: Block) -> bool:
+        """Whether *block* is what executes at its app address."""
+        return self.entries.get(block.app) == block.code
+
+    def remove(self, block: Block) -> None:
+        """Take *block* out of the maps; its code stays until the next reset."""
+        self.entries.pop(block.app, None)
+        for page in range(block.app >> 12, ((block.end - 1) >> 12) + 1):
+            blocks = self._by_page.get(page)
+            if blocks is not None:
+                self._by_page[page] = [b for b in blocks if b.code != block.code]
+
+    def close(self) -> None:
+        """Give all memory back."""
+        for arena in self.arenas:
+            unmap_memory(arena.address, arena.end - arena.address)
+        self.arenas.clear()
+        unmap_memory(self.records_address, GATE_RECORDS * GATE_RECORD_SIZE)

@@ -1,0 +1,157 @@
+"""The saved guest state: the one description that Python, the stubs and generated code share.
+
+A context is one block of memory per guest thread, addressed through GS while the guest runs.
+:class:`GPRState` and :class:`FPRState` are views on its beginning, so a register that a callback
+reads or writes is the register itself. Behind them lie the engine's own slots, and behind these
+the thread's lookup table. ``asm_stubs/build.py`` turns :func:`assembler_symbols` into the
+constants the assembly sources use: an offset is written down here and nowhere else.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+GPR_NAMES: Final = (
+    "rax", "rbx", "rcx", "rdx", "rsi", "rdi",
+    "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15",
+    "rbp", "rsp", "rip", "eflags",
+)  # fmt: skip
+"""The general registers by index, as ``GPRState[index]`` and PyQBDI's ``REG_*`` count them."""
+
+GPR_OFFSET: Final = {name: index * 8 for index, name in enumerate(GPR_NAMES)}
+"""Where each general register lies in the context, in bytes."""
+
+FPR_OFFSET: Final = 0x400
+"""Where :class:`FPRState` begins in a context; a multiple of 64 (FXSAVE and ZMM moves need it)."""
+
+ZMM_OFFSET: Final = FPR_OFFSET + 512
+"""zmm0-31, 64 bytes each, whatever part of them the CPU has or the guest uses."""
+
+OPMASK_OFFSET: Final = ZMM_OFFSET + 32 * 64
+"""k0-k7, 8 bytes each."""
+
+CACHE_RANGES_OFFSET: Final = 0xF00
+CACHE_RANGES_COUNT: Final = 15
+"""The VM's generated code as pairs (low, high) of addresses, ended by a pair of zeros."""
+
+TABLE_OFFSET: Final = 0x10000
+TABLE_ENTRIES: Final = 0x10000
+"""The first-level lookup table: cache addresses by the low 16 bits of the app address."""
+
+CONTEXT_SIZE: Final = TABLE_OFFSET + TABLE_ENTRIES * 8
+
+NATIVE_STACK_OFFSET: Final = 0x8000
+NATIVE_STACK_ENTRIES: Final = 0x700
+"""Native excursions under way, at most: 16 bytes each (return address, rsp at the call)."""
+
+_SLOT_NAMES: Final = (
+    # Machine code's own: where scratch registers and intermediate values rest.
+    "SELF",  # this context's own address, so that `mov rbx, gs:[SELF]` finds it
+    "SCRATCH_RCX",  # rcx and r11 while an indirect branch looks for its target
+    "SCRATCH_R11",
+    "SCRATCH_0",  # free for one patch or stub at a time
+    "SCRATCH_1",
+    "BRANCH_TARGET",  # app address that a branch goes to, while its POSTINST callbacks run
+    "TARGET",  # app address that a lookup did not find
+    "ENTRY",  # cache address at which `enter` starts the guest
+    "RESUME",  # cache address at which a gate goes on
+    # What leaves the cache says why.
+    "REASON",  # exit index, or one of the REASON_ values below
+    "GATE_INDEX",  # which gate record
+    "RESULT",  # PyObject * that a callback returned, when it was not CONTINUE
+    # Where generated code jumps through GS: one variant of each stub is in force.
+    "ENTER",
+    "LEAVE",
+    "LEAVE_TAIL",
+    "GATE",
+    "GATE_RESUME",
+    "LOOKUP_MISS",  # L1 table entry of another target: rcx + r11 is that target
+    "LOOKUP_EMPTY",  # L1 table entry of no target
+    "NATIVE_CALL",
+    # The host's side.
+    "HOST_RSP",
+    "HOST_FS",
+    "GUEST_FS",
+    "GUEST_GS",
+    "HOST_MXCSR",
+    "MXCSR_NOW",
+    "ERRNO_ADDRESS",  # &errno of this thread while host and guest share a libc, else &ERRNO_UNUSED
+    "GUEST_ERRNO",
+    "ERRNO_UNUSED",
+    "FULL_FLAGS",  # not 0: the guest may have set EFLAGS bits other than the status flags
+    "VECTORCALL",  # PyObject_Vectorcall
+    "PY_CONTINUE",  # the VMAction.CONTINUE object
+    "PY_DECREF",  # Py_DecRef
+    "GATE_RECORDS",  # base of the gate records
+    "VECTORS",  # base of this thread's callback vectors
+    "SYSCALL_TABLE",  # a byte for each system call number: not 0 if Python handles it
+    # The second-level lookup table, shared by the threads of a VM.
+    "L2_TABLE",
+    "L2_MASK",  # (entries - 1)
+    # Native excursions.
+    "NATIVE_DEPTH",
+    "NATIVE_TARGET",
+    # A guest fault, as the kernel reported it.
+    "FAULT_SIGNAL",
+    "FAULT_CODE",
+    "FAULT_ADDRESS",
+    "FAULT_PC",
+    "FAULT_TRAP",
+    "FAULT_ERROR",
+    # Counters that machine code keeps.
+    "COUNT_L2_HITS",
+    "COUNT_NATIVE_CALLS",
+)
+
+SLOT: Final = {name: 0x100 + index * 8 for index, name in enumerate(_SLOT_NAMES)}
+"""Offset in bytes of each engine slot; all are 8 bytes wide."""
+
+REASON_LOOKUP: Final = 0
+REASON_GATE: Final = 1
+REASON_FAULT: Final = 2
+REASON_NATIVE_OVERFLOW: Final = 3
+REASON_STOPPED: Final = 4
+FIRST_EXIT: Final = 16
+"""Reasons from here on are indices into the cache's list of exits."""
+
+GATE_RECORD_SIZE: Final = 32
+"""A gate record, 8 bytes each: offset of its callback vector, rip to show (0: BRANCH_TARGET), cache
+address to resume at, unused."""
+
+VECTOR_SIZE: Final = 48
+"""A callback vector, 8 bytes each: callable, a word the callee may use, vm, gpr, fpr, data."""
+
+EFLAGS_STATUS: Final = 0x8D5
+"""CF PF AF ZF SF OF (SDM vol. 1, 3.4.3.1)."""
+EFLAGS_FIXED: Final = 0x202
+"""IF and the bit that always reads 1: what user code sees beside the flags it can change."""
+EFLAGS_USER: Final = 0x244CD5
+"""Flags a program may set with POPF and have run on: status, DF, NT, AC, ID; TF is left out."""
+
+MXCSR_DEFAULT: Final = 0x1F80
+FCW_DEFAULT: Final = 0x37F
+
+
+def assembler_symbols() -> dict[str, int]:
+    """Every constant that the assembly sources take from here, by its name there."""
+    symbols = {"CTX_" + name.upper(): offset for name, offset in GPR_OFFSET.items()}
+    symbols |= {"CTX_" + name: offset for name, offset in SLOT.items()}
+    symbols |= {
+        "CTX_FPR": FPR_OFFSET,
+        "CTX_STORED_MXCSR": FPR_OFFSET + 24,
+        "CTX_ZMM": ZMM_OFFSET,
+        "CTX_OPMASK": OPMASK_OFFSET,
+        "CTX_CACHE_RANGES": CACHE_RANGES_OFFSET,
+        "CTX_NATIVE_STACK": NATIVE_STACK_OFFSET,
+        "CTX_TABLE": TABLE_OFFSET,
+        "NATIVE_STACK_ENTRIES": NATIVE_STACK_ENTRIES,
+        "REASON_LOOKUP": REASON_LOOKUP,
+        "REASON_GATE": REASON_GATE,
+        "REASON_FAULT": REASON_FAULT,
+        "REASON_NATIVE_OVERFLOW": REASON_NATIVE_OVERFLOW,
+        "GATE_RECORD_SHIFT": GATE_RECORD_SIZE.bit_length() - 1,
+        "EFLAGS_STATUS": EFLAGS_STATUS,
+        "EFLAGS_FIXED": EFLAGS_FIXED,
+        "EFLAGS_USER": EFLAGS_USER,
+    }
+    return symbols

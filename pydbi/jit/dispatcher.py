@@ -1,0 +1,140 @@
+"""The run loop: enter the cache, see why it was left, find where to go on."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from pydbi.errors import ReentryError
+from pydbi.jit.actions import Actions, Next, Stop
+from pydbi.jit.cache import EXIT_SYSCALL
+from pydbi.jit.context import (
+    FIRST_EXIT,
+    GPR_OFFSET,
+    REASON_FAULT,
+    REASON_GATE,
+    REASON_LOOKUP,
+    REASON_NATIVE_OVERFLOW,
+    SLOT,
+)
+from pydbi.jit.faults import drop_abandoned_excursions, guest_fault
+from pydbi.jit.signals import need_alternate_stack
+from pydbi.jit.syscalls import on_syscall
+
+if TYPE_CHECKING:
+    from pydbi.jit.engine import Engine
+
+_ENTRY = SLOT["ENTRY"] >> 3
+_TARGET = SLOT["TARGET"] >> 3
+_RIP = GPR_OFFSET["rip"] >> 3
+_ENTER = -1
+"""In place of a reason to have left the cache: it is to be entered."""
+
+
+class Dispatcher:
+    """Runs the guest of an engine."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._actions = Actions(engine)
+        self.running = False
+        self._handlers: dict[int, Callable[[], Next]] = {
+            REASON_GATE: self._actions.on_result,
+            REASON_FAULT: self._on_fault,
+            REASON_NATIVE_OVERFLOW: self._on_native_overflow,
+        }
+
+    def check_not_running(self) -> None:
+        """Raise ReentryError if this guest is running already."""
+        if self.running:
+            raise ReentryError("this VM is running already: use another one, or return first")
+
+    def go_on(self, reason: int, stop: int) -> None:
+        """Run on after the cache was left for *reason*; see `run`."""
+        self._loop(0, stop, 0, reason)
+
+    def run(self, app: int, stop: int, code: int = 0) -> None:
+        """Run the guest from *app* until it is about to execute *stop*.
+
+        Args:
+            code: the cache address to begin at, if it is known.
+
+        Raises:
+            ReentryError: this guest is running already.
+            GuestFault: the guest did what raises a signal natively.
+            BaseException: what a callback raised. In each case the guest's state is exact, and it
+                can go on from there.
+        """
+        self.check_not_running()
+        need_alternate_stack()
+        self._loop(app, stop, code, _ENTER)
+
+    def _loop(self, app: int, stop: int, code: int, reason: int) -> None:
+        engine = self._engine
+        words, enter = engine.guest.words, engine.guest.enter
+        entries, exits = engine.cache.entries, engine.cache.exits
+        stats = engine.stats
+        collecting = False
+        origin = 0  # the exit that was taken, as long as it is to be linked
+        indirect = False
+        self.running = True
+        try:
+            while True:
+                if reason == _ENTER:
+                    if not code:
+                        if app == stop:
+                            words[_RIP] = app
+                            return
+                        known = entries.get(app)
+                        if known is None:
+                            if not collecting and gc.isenabled() and not engine.instrumentation:
+                                collecting = True  # looking for cycles costs a third of translation
+                                gc.disable()
+                            words[_RIP] = app
+                            code = engine.translate(app, origin, indirect)
+                        else:
+                            code = known
+                            if origin:
+                                engine.linker.link(origin, code)
+                                stats.links += 1
+                            elif indirect:
+                                engine.linker.add_pad(app, code)
+                    words[_ENTRY] = code
+                    reason = enter()
+                if reason >= FIRST_EXIT:
+                    app, site = exits[reason]
+                    indirect = False
+                    code = 0
+                    if site == EXIT_SYSCALL:
+                        stats.system_calls += 1
+                        origin = 0
+                        code = on_syscall(engine, reason)
+                    else:
+                        stats.direct_exits += 1
+                        origin = reason
+                elif reason == REASON_LOOKUP:
+                    stats.lookup_misses += 1
+                    app = words[_TARGET]
+                    origin = code = 0
+                    indirect = True
+                else:
+                    origin = 0
+                    indirect = False
+                    app, code = self._handlers[reason]()
+                reason = _ENTER
+        except Stop:
+            return
+        finally:
+            self.running = False
+            if collecting:
+                gc.enable()
+            engine.after_run()
+
+    def _on_fault(self) -> Next:
+        self._engine.stats.faults += 1
+        raise guest_fault(self._engine)
+
+    def _on_native_overflow(self) -> Next:
+        drop_abandoned_excursions(self._engine.guest)
+        return self._engine.guest.words[SLOT["NATIVE_TARGET"] >> 3], 0

@@ -1,0 +1,96 @@
+"""A block while it is being translated: what the patch rules write to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from struct import Struct
+
+from pydbi.jit.cache import EXIT_STUB_SIZE, Arena, CodeCache
+from pydbi.jit.context import GATE_RECORD_SIZE
+from pydbi.jit.stubs import stubs
+
+_signed = Struct("<i").pack
+_record = Struct("<QQQQ").pack_into
+_GATE_BEFORE, _GATE_AFTER = stubs().template("gate").around("index", 4)
+GATE_SIZE = len(stubs().template("gate").code)
+
+# The guest's registers as contexts count them, by their encoding number.
+_CONTEXT_INDEX = (0, 2, 3, 1, 15, 14, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13)
+
+
+class Draft:
+    """One block's translation in the making; the translator uses the same one again and again.
+
+    Attributes:
+        app: app address of the block; `code` its bytes.
+        out: the translation so far; it will lie at cache address `base` in `arena`.
+        shifts, scratch: see `Block`.
+        branch_vectors: callbacks (offsets of their vectors) to run when the last instruction has
+            decided where to go.
+        condition_index: exit index of the taken side if the block ends in a plain jcc, else 0.
+    """
+
+    __slots__ = (
+        "app", "arena", "base", "branch_vectors", "cache", "code", "condition_index", "entries",
+        "exits", "out", "scratch", "shifts", "stub_base",
+    )  # fmt: skip
+
+    def __init__(self, cache: CodeCache) -> None:
+        self.cache = cache
+        self.entries = cache.entries
+        self.exits = cache.exits
+        self.arena: Arena
+        self.app = self.base = self.stub_base = 0
+        self.code = b""
+        self.out = bytearray()
+        self.shifts: list[tuple[int, int]] = []
+        self.scratch: list[tuple[int, int, int, int]] = []
+        self.branch_vectors: Sequence[int] = ()
+        self.condition_index = 0
+
+    def take_exits(self, count: int) -> int:
+        """Reserve the next *count* exits, whose stubs lie one behind the other."""
+        arena = self.arena
+        index = arena.next_exit
+        if index + count > arena.exit_limit:
+            index = self.cache.add_exit_stubs(arena)
+        arena.next_exit = index + count
+        self.stub_base = arena.stub_base
+        return index
+
+    def exit(self, jump: bytes, target: int) -> None:
+        """Emit *jump* with a displacement to the block at app address *target*, or to a stub."""
+        index = self.take_exits(1)
+        out = self.out
+        out += jump
+        site = self.base + len(out)
+        self.exits[index] = (target, site)
+        code = self.entries.get(target)
+        distance = (code or self.stub_base + index * EXIT_STUB_SIZE) - site - 4
+        if not -0x80000000 <= distance < 0x80000000:  # a block in another arena
+            distance = self.stub_base + index * EXIT_STUB_SIZE - site - 4
+        out += _signed(distance)
+
+    def constant(self, value: int) -> int:
+        """Return the cache address of 8 bytes that hold *value*."""
+        return self.arena.add_data(value.to_bytes(8, "little"))
+
+    def shift(self, app_offset: int) -> None:
+        """Note that the translation from *app_offset* on begins here."""
+        self.shifts.append((app_offset, len(self.out)))
+
+    def rests(self, first: int, last: int, register: int, slot: int) -> None:
+        """Note that between two cache offsets a guest register (by encoding) rests in *slot*."""
+        self.scratch.append((first, last, _CONTEXT_INDEX[register], slot))
+
+    def gates(self, vectors: Sequence[int], rip: int) -> None:
+        """Emit a gate for each callback vector; callbacks see *rip* (0: slot BRANCH_TARGET)."""
+        cache = self.cache
+        out = self.out
+        for vector in vectors:
+            index = cache.record_count
+            cache.record_count = index + 1
+            out += _GATE_BEFORE + index.to_bytes(4, "little") + _GATE_AFTER
+            _record(
+                cache.records, index * GATE_RECORD_SIZE, vector, rip, self.base + len(out), 0
+            )

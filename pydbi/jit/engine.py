@@ -1,0 +1,268 @@
+"""The engine of one VM: its parts, and what must happen together."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from pydbi.jit.app_memory import AppMemory
+from pydbi.jit.broker import Broker
+from pydbi.jit.cache import ARENA_SIZE, Block, CodeCache
+from pydbi.jit.context import SLOT, VECTOR_SIZE
+from pydbi.jit.dispatcher import Dispatcher
+from pydbi.jit.guest import Guest
+from pydbi.jit.instrumentation import (
+    FOREVER,
+    Instrumentation,
+    InstrumentedRanges,
+    Registration,
+)
+from pydbi.jit.linker import Linker
+from pydbi.jit.signals import install_fault_handler
+from pydbi.jit.translator import CacheFull, Translator
+from pydbi.types import InstPosition
+
+
+@dataclass
+class Stats:
+    """Counters of what the engine did; every slow path has one."""
+
+    blocks: int = 0
+    """Blocks translated, those forgotten since included."""
+    instructions: int = 0
+    """Instructions translated, in all these blocks."""
+    links: int = 0
+    """Exits linked to a block that was there already (new blocks are linked as they are made)."""
+    direct_exits: int = 0
+    """Times the cache was left through an exit that was not linked yet."""
+    lookup_misses: int = 0
+    """Times an indirect branch went to an address without a landing pad."""
+    lookup_collisions: int = 0
+    """Times the second-level table had to be asked."""
+    native_calls: int = 0
+    """Functions that ran natively."""
+    system_calls: int = 0
+    """System calls that Python handled."""
+    faults: int = 0
+    resets: int = 0
+    """Times the whole cache was emptied, by request or because it was full."""
+    cache_bytes: int = 0
+    """Generated code, stubs and constants now."""
+
+
+class Engine:
+    """Everything behind a VM."""
+
+    def __init__(self, vm: object, arena_size: int = ARENA_SIZE) -> None:
+        install_fault_handler()
+        self.vm: Callable[[], Any] = weakref.ref(vm)
+        self.stats = Stats()
+        self.guest = Guest()
+        self.memory = AppMemory()
+        self.ranges = InstrumentedRanges()
+        self.instrumentation = Instrumentation()
+        self.broker = Broker()
+        self.cache = CodeCache(arena_size)
+        guests = [self.guest]
+        self.linker = Linker(self.cache, guests)
+        self.translator = Translator(
+            self.cache,
+            self.linker,
+            guests,
+            self.memory,
+            self.ranges,
+            self.instrumentation,
+            self.broker,
+        )
+        self.dispatcher = Dispatcher(self)
+        self._free_vectors: list[int] = []
+        self._vector_count = 0
+        self._retired: list[Registration] = []
+        self._reset_due = False
+        self.guest.words[SLOT["GATE_RECORDS"] >> 3] = self.cache.records_address
+        weakref.finalize(vm, _close, self.guest, self.cache, self.linker)
+
+    # Translation.
+
+    def translate(self, app: int, origin: int = 0, pad: bool = False) -> int:
+        """Translate the block at *app*; make room for it first if there is none.
+
+        To be called where nothing in the cache is under way: from the dispatcher.
+        """
+        if self._reset_due:
+            self._reset()
+            origin = 0
+        try:
+            return self.translator.translate(app, origin, pad)
+        except CacheFull:
+            self._reset()
+            return self.translator.translate(app, 0, pad)
+
+    def precache(self, app: int) -> bool:
+        """Translate the block at *app* ahead of its execution; False if it is there already."""
+        if app in self.cache.entries:
+            return False
+        if self.dispatcher.running:
+            self.translator.translate(app)
+        else:
+            self.translate(app)
+        return True
+
+    def call_entry(self, app: int, return_address: int) -> int:
+        """Return the cache address of code that calls the function at *app*.
+
+        It pushes *return_address*, so that a bad stack is the guest's fault, and not Python's.
+        """
+        if self._reset_due:
+            self._reset()
+        try:
+            entry = self.translator.translate_call(app, return_address)
+        except CacheFull:
+            self._reset()
+            entry = self.translator.translate_call(app, return_address)
+        self.cache.call_entries[app] = entry
+        return entry
+
+    def run(self, app: int, stop: int) -> None:
+        """Run from *app* until just before *stop*; see `Dispatcher.run`."""
+        self._forget_blocks(stop, stop + 1)
+        self.translator.add_stop(stop)
+        try:
+            self.dispatcher.run(app, stop)
+        finally:
+            self.translator.remove_stop(stop)
+
+    # What is instrumented.
+
+    def add_range(self, low: int, high: int) -> None:
+        """Let callbacks apply in [*low*, *high*)."""
+        self.ranges.add(low, high)
+        self._ranges_changed(low, high)
+
+    def remove_range(self, low: int, high: int) -> None:
+        """Let callbacks no longer apply in [*low*, *high*)."""
+        self.ranges.remove(low, high)
+        self._ranges_changed(low, high)
+
+    def _ranges_changed(self, low: int, high: int) -> None:
+        self.translator.forget_span()
+        self.cache.call_entries.clear()
+        if self.instrumentation:
+            self._forget_blocks(low, high)
+
+    # Forgetting.
+
+    def forget(self, low: int, high: int) -> None:
+        """Remove all blocks that overlap [*low*, *high*); their code is read anew.
+
+        A block that is executing just now goes on to its end.
+        """
+        self.memory.forget(low, high)
+        self._forget_blocks(low, high)
+
+    def _forget_blocks(self, low: int, high: int) -> None:
+        for block in self.cache.blocks_in(low, high):
+            self.linker.drop(block)
+            self.cache.remove(block)
+
+    def forget_all(self) -> None:
+        """Remove all blocks; at once if none is executing, else as soon as the cache is left."""
+        if not self.dispatcher.running:
+            self._reset()
+            return
+        self._reset_due = True
+        for fields in self.cache.blocks:
+            block = Block._make(fields)
+            if self.cache.is_live(block):
+                self.linker.drop(block)
+                self.cache.remove(block)
+
+    def _reset(self) -> None:
+        self._count_blocks()
+        self.stats.resets += 1
+        self._reset_due = False
+        self.cache.reset()
+        self.linker.reset()
+
+    # Callbacks.
+
+    def register(
+        self,
+        position: InstPosition,
+        callback: Callable[..., Any],
+        data: Any,
+        priority: int,
+        low: int = 0,
+        high: int = FOREVER,
+        single: bool = False,
+    ) -> int:
+        """Enter a callback for instructions in [*low*, *high*), or for the one at *low*."""
+        vector = self._free_vectors.pop() if self._free_vectors else self._vector_count
+        if vector == self._vector_count:
+            self._vector_count += VECTOR_SIZE
+        identity = self.instrumentation.next_identity()
+        registration = Registration(
+            identity, position, priority, low, high, callback, data, vector
+        )
+        guest = self.guest
+        guest.set_vector(vector, (callback, self.vm(), guest.gpr, guest.fpr, data))
+        if single:
+            self.instrumentation.add_at(registration)
+        else:
+            self.instrumentation.add(registration)
+        self._forget_instrumented(low, high)
+        return identity
+
+    def unregister(self, identity: int) -> bool:
+        """Take a callback out; return whether there was one."""
+        registration = self.instrumentation.remove(identity)
+        if registration is None:
+            return False
+        self._retired.append(registration)
+        self._forget_instrumented(registration.low, registration.high)
+        return True
+
+    def unregister_all(self) -> None:
+        """Take all callbacks out."""
+        removed = self.instrumentation.remove_all()
+        self._retired += removed
+        if removed:
+            self.forget_all()
+
+    def _forget_instrumented(self, low: int, high: int) -> None:
+        if high == FOREVER and self.cache.blocks:
+            self.forget_all()
+        else:
+            self._forget_blocks(low, high)
+
+    def after_run(self) -> None:
+        """Let go of callbacks that were taken out while gates could still call them."""
+        for registration in self._retired:
+            self.guest.set_vector(registration.vector, (None,) * 5)
+            self._free_vectors.append(registration.vector)
+        self._retired.clear()
+
+    # Counting.
+
+    def _count_blocks(self) -> None:
+        self.stats.blocks += len(self.cache.blocks)
+        self.stats.instructions += sum(len(fields[4]) for fields in self.cache.blocks)
+
+    def snapshot(self) -> Stats:
+        """Return the counters as they stand."""
+        words = self.guest.words
+        values = dict(vars(self.stats))
+        values["blocks"] += len(self.cache.blocks)
+        values["instructions"] += sum(len(fields[4]) for fields in self.cache.blocks)
+        values["lookup_collisions"] = words[SLOT["COUNT_L2_HITS"] >> 3]
+        values["native_calls"] = words[SLOT["COUNT_NATIVE_CALLS"] >> 3]
+        values["cache_bytes"] = self.cache.used_size()
+        return Stats(**values)
+
+
+def _close(guest: Guest, cache: CodeCache, linker: Linker) -> None:
+    guest.close()
+    cache.close()
+    linker.close()

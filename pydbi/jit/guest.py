@@ -1,0 +1,194 @@
+"""One guest thread: its context in memory, and the way into it."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
+
+from pydbi.host import cpu
+from pydbi.host.libc import PROT_EXEC, PROT_READ, libc, syscall
+from pydbi.host.memory import map_memory, protect_memory, unmap_memory, view
+from pydbi.jit.context import (
+    CACHE_RANGES_COUNT,
+    CACHE_RANGES_OFFSET,
+    CONTEXT_SIZE,
+    EFLAGS_FIXED,
+    FCW_DEFAULT,
+    FPR_OFFSET,
+    GPR_OFFSET,
+    OPMASK_OFFSET,
+    SLOT,
+    TABLE_ENTRIES,
+    TABLE_OFFSET,
+    ZMM_OFFSET,
+)
+from pydbi.jit.states import FPRState, GPRState
+from pydbi.jit.syscalls import syscall_table
+from pydbi.jit.stubs import AVX, AVX512, SSE, stubs
+from pydbi.types import VMAction
+
+_THUNK_SIZE = 4096
+_SYS_ARCH_PRCTL, _ARCH_GET_FS = 158, 0x1003
+_EFLAGS = GPR_OFFSET["eflags"] >> 3
+_ST = FPR_OFFSET + 32
+"""Where ST(0) is kept: the first of eight 16-byte places in the FXSAVE area."""
+_FULL_FLAGS = SLOT["FULL_FLAGS"] >> 3
+
+
+def _errno_location() -> int:
+    return int(getattr(libc, "__errno_location")())  # noqa: B009: inside a class it is mangled
+
+
+def _address_of(name: str) -> int:
+    function = getattr(ctypes.pythonapi, name)
+    return int(ctypes.cast(function, ctypes.c_void_p).value or 0)
+
+
+class Guest:
+    """The saved state of a guest thread, and the machine code's slots beside it.
+
+    Attributes:
+        words: the context as 64-bit words: ``words[SLOT[name] >> 3]``.
+        gpr, fpr: views on the registers in it.
+        enter: run the guest from the cache address in slot ENTRY; returns the REASON it left for.
+            A Python exception set by a callback comes out of it.
+    """
+
+    def __init__(self) -> None:
+        self.address = map_memory(CONTEXT_SIZE)
+        self.memory = view(self.address, CONTEXT_SIZE)
+        self.words = self.memory.cast("Q")
+        self.gpr = GPRState.from_address(self.address)
+        self.fpr = FPRState.from_address(self.address + FPR_OFFSET)
+        self.fpr.reset()
+        self.fpr.on_write = self.notice_state
+        self.uses_x87 = False
+        self.uses_avx512 = False
+        self.swaps_fs = False
+        self.words[_EFLAGS] = EFLAGS_FIXED
+        self._vectors: ctypes.Array[ctypes.py_object[Any]] = (ctypes.py_object * 0)()
+        self._vector_arrays: list[ctypes.Array[ctypes.py_object[Any]]] = []
+        self._vectors_used = 0
+        self._fill_slots()
+        self._select_switch()
+        self.enter = self._make_enter()
+
+    def _fill_slots(self) -> None:
+        words = self.words
+        slots = stubs().fixed_slots()
+        slots[SLOT["SELF"]] = self.address
+        slots[SLOT["ERRNO_ADDRESS"]] = _errno_location()
+        slots[SLOT["SYSCALL_TABLE"]] = syscall_table()
+        slots[SLOT["VECTORCALL"]] = _address_of("PyObject_Vectorcall")
+        slots[SLOT["PY_DECREF"]] = _address_of("Py_DecRef")
+        slots[SLOT["PY_CONTINUE"]] = id(VMAction.CONTINUE)
+        for slot, value in slots.items():
+            words[slot >> 3] = value
+        self.clear_table()
+
+    def _make_enter(self) -> Callable[[], int]:
+        """A function of no arguments is the cheapest that ctypes calls: the context is built in."""
+        self._thunk = map_memory(_THUNK_SIZE)
+        code = (
+            b"\x48\xbf" + self.address.to_bytes(8, "little")  # movabs rdi, context
+            + b"\xff\xa7" + SLOT["ENTER"].to_bytes(4, "little")  # jmp [rdi + ENTER]
+        )  # fmt: skip
+        view(self._thunk, len(code))[:] = code
+        protect_memory(self._thunk, _THUNK_SIZE, PROT_READ | PROT_EXEC)
+        return ctypes.PYFUNCTYPE(ctypes.c_uint)(self._thunk)
+
+    def clear_table(self) -> None:
+        """Make the first-level lookup table empty."""
+        table = _empty_table(stubs().find("lookup_empty"))
+        ctypes.memmove(self.address + TABLE_OFFSET, table, len(table))
+
+    def set_cache_ranges(self, ranges: list[tuple[int, int]]) -> None:
+        """Tell the fault handler where this guest's generated code lies."""
+        assert len(ranges) < CACHE_RANGES_COUNT
+        place = CACHE_RANGES_OFFSET >> 3
+        for low, high in [*ranges, (0, 0)]:
+            self.words[place], self.words[place + 1] = low, high
+            place += 2
+
+    def set_vector(self, offset: int, items: tuple[Any, ...]) -> None:
+        """Put a callback's callable and arguments (vm, gpr, fpr, data) at *offset* in VECTORS."""
+        callback, *arguments = items
+        first = offset // 8
+        words = [callback, None, *arguments]
+        if first + len(words) > len(self._vectors):
+            # The old array lives on for as long as the guest: a gate may be reading from it.
+            self._vector_arrays.append(self._vectors)
+            grown = (ctypes.py_object * (2 * (first + len(words))))()
+            for place in range(self._vectors_used):
+                grown[place] = ctypes.py_object(self._vectors[place])
+            self._vectors = grown
+            self.words[SLOT["VECTORS"] >> 3] = ctypes.addressof(grown)
+        for place, word in enumerate(words, first):
+            self._vectors[place] = ctypes.py_object(word)  # a ctypes object itself is refused
+        self._vectors_used = max(self._vectors_used, first + len(words))
+
+    # What the guest was seen to use decides how much a switch saves.
+
+    def need_x87(self) -> None:
+        """From the next switch on, save and restore x87 and MMX state."""
+        if not self.uses_x87:
+            self.uses_x87 = True
+            self._select_switch()
+
+    def need_avx512(self) -> None:
+        """From the next switch on, save and restore zmm0-31 and k0-7."""
+        if not self.uses_avx512:
+            self.uses_avx512 = True
+            self._select_switch()
+
+    def need_full_flags(self) -> None:
+        """From the next switch on, save and restore DF, AC, ID and NT too."""
+        self.words[_FULL_FLAGS] = 1
+
+    def notice_state(self) -> None:
+        """Notice registers that were set from Python and that a switch would not restore."""
+        fpr = self.fpr
+        if not self.uses_x87 and (
+            fpr.rfcw != FCW_DEFAULT or fpr.rfsw or fpr.ftw or any(self.memory[_ST : _ST + 128])
+        ):
+            self.need_x87()
+        if not self.uses_avx512 and (
+            any(self.memory[OPMASK_OFFSET : OPMASK_OFFSET + 64])
+            or any(self.memory[ZMM_OFFSET + 16 * 64 : OPMASK_OFFSET])
+            or any(any(getattr(fpr, f"zmm{index}")[32:]) for index in range(16))
+        ):
+            self.need_avx512()
+
+    def need_fs_swap(self) -> None:
+        """From the next switch on, the guest has an FS base of its own; now it is the host's."""
+        if not self.swaps_fs:
+            self.words[SLOT["GUEST_FS"] >> 3] = self.fs_base()
+            self.swaps_fs = True
+            self._select_switch()
+
+    def fs_base(self) -> int:
+        """The guest's FS base; as long as it has none of its own, the host's."""
+        if not self.swaps_fs:
+            syscall(_SYS_ARCH_PRCTL, _ARCH_GET_FS, self.address + SLOT["HOST_FS"])
+        return int(self.words[SLOT["GUEST_FS" if self.swaps_fs else "HOST_FS"] >> 3])
+
+    def _select_switch(self) -> None:
+        vector = SSE
+        if cpu.has_avx():
+            vector = AVX512 if self.uses_avx512 and cpu.has_avx512() else AVX
+        slots = stubs().switch_slots(vector, self.uses_x87, self.swaps_fs)
+        for slot, value in slots.items():
+            self.words[slot >> 3] = value
+
+    def close(self) -> None:
+        """Give the memory back; no view on it may be used afterwards."""
+        unmap_memory(self._thunk, _THUNK_SIZE)
+        unmap_memory(self.address, CONTEXT_SIZE)
+
+
+@lru_cache(maxsize=None)
+def _empty_table(entry: int) -> bytes:
+    """Return the bytes of a lookup table whose entries are all *entry*."""
+    return entry.to_bytes(8, "little") * TABLE_ENTRIES

@@ -1,0 +1,51 @@
+"""Virtual stacks, and the guest's state as if a function had just been called."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from operator import index
+
+from pydbi.host.memory import alignedAlloc, writeMemory
+from pydbi.jit.states import GPRState
+
+ARGUMENT_REGISTERS = ("rdi", "rsi", "rdx", "rcx", "r8", "r9")
+"""Integer arguments in order (System V ABI, 3.2.3)."""
+FRAME_WORDS = 16
+"""What `simulateCall` leaves above the return address at least, as PyQBDI does: 16 words."""
+FRAME_SIZE = FRAME_WORDS * 8
+
+_STACK_ALIGNMENT = 4096
+
+
+def allocateVirtualStack(gprstate: GPRState, size: int) -> int | None:
+    """Allocate a stack of *size* bytes and let rsp and rbp point to its end.
+
+    Returns:
+        Its lowest address, for `alignedFree`; None if there is no memory.
+    """
+    base = alignedAlloc(size, _STACK_ALIGNMENT)
+    if not base:
+        return None
+    gprstate.rsp = gprstate.rbp = base + index(size)
+    return base
+
+
+def simulateCall(ctx: GPRState, returnAddress: int, args: Sequence[int] = ()) -> None:
+    """Set registers and stack as if a function had just been called.
+
+    Lowers rsp by 0x88, writes *returnAddress* there, and passes *args* as the System V ABI does
+    integers: six in registers, the others from rsp + 8 on.
+
+    Raises:
+        GuestMemoryError: the stack is not writable.
+    """
+    mask = (1 << 64) - 1
+    values = [index(value) & mask for value in args]
+    beyond = values[len(ARGUMENT_REGISTERS) :]
+    frame = max(FRAME_WORDS, len(beyond) + len(beyond) % 2)
+    rsp = ctx.rsp - frame * 8 - 8
+    words = [index(returnAddress) & mask, *beyond]
+    writeMemory(rsp, b"".join(word.to_bytes(8, "little") for word in words))
+    ctx.rsp = rsp
+    for name, value in zip(ARGUMENT_REGISTERS, values):
+        setattr(ctx, name, value)

@@ -1,0 +1,115 @@
+"""The precompiled assembly stubs, mapped once per process.
+
+``asm_stubs/`` holds their sources, line by line commented; ``asm_stubs/build.py`` makes the blob.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+from functools import lru_cache
+from importlib.resources import files
+from typing import NamedTuple
+
+from pydbi.host import cpu
+from pydbi.host.libc import PROT_EXEC, PROT_READ
+from pydbi.host.memory import map_memory, protect_memory, view
+from pydbi.jit.context import SLOT
+
+SIGNAL_COUNT = 65
+ACTION_SIZE = 32
+"""The kernel's ``struct sigaction``: handler, flags, restorer, mask; 8 bytes each."""
+
+SSE, AVX, AVX512 = "sse", "avx", "avx512"
+
+_SWITCH_SLOTS = {
+    SLOT["LEAVE"]: "leave",
+    SLOT["LEAVE_TAIL"]: "leave_tail",
+    SLOT["GATE"]: "gate",
+    SLOT["GATE_RESUME"]: "gate_resume",
+    SLOT["ENTER"]: "enter",
+}
+_FIXED_SLOTS = {
+    SLOT["LOOKUP_MISS"]: "lookup_miss",
+    SLOT["LOOKUP_EMPTY"]: "lookup_empty",
+    SLOT["NATIVE_CALL"]: "native_call",
+}
+
+
+class Template(NamedTuple):
+    """Machine code with holes, from ``asm_stubs/x86_64/templates.S``."""
+
+    code: bytes
+    holes: dict[str, int]
+    """Offset of each hole, by name."""
+
+    def around(self, hole: str, size: int) -> tuple[bytes, bytes]:
+        """Return the bytes before and after a hole of *size* bytes."""
+        place = self.holes[hole]
+        return self.code[:place], self.code[place + size :]
+
+    def filled(self, hole: str, value: bytes) -> bytes:
+        """Return the code with *value* in *hole*."""
+        before, after = self.around(hole, len(value))
+        return before + value + after
+
+
+class Stubs:
+    """The stubs in memory: where each is, and which variant of the switch fits which guest."""
+
+    def __init__(self) -> None:
+        folder = files("pydbi.jit")
+        blob = folder.joinpath("stubs_x86_64.bin").read_bytes()
+        self._offsets: dict[str, int] = json.loads(
+            folder.joinpath("stubs_x86_64.json").read_text()
+        )
+        self._blob = blob
+        self.size = len(blob)
+        self.address = map_memory(self.size)
+        self.previous_actions = (ctypes.c_uint64 * (SIGNAL_COUNT * ACTION_SIZE // 8))()
+        """What each signal did before pydbi; the fault handler passes on what is not its own."""
+        memory = view(self.address, self.size)
+        memory[:] = blob
+        table = self._offsets["previous_actions"]
+        memory[table : table + 8] = ctypes.addressof(self.previous_actions).to_bytes(8, "little")
+        protect_memory(self.address, self.size, PROT_READ | PROT_EXEC)
+        self.base = "fsgsbase" if cpu.has_fsgsbase() else "prctl"
+        self.safe_copy = ctypes.PYFUNCTYPE(
+            ctypes.c_int, ctypes.c_size_t, ctypes.c_size_t, ctypes.c_size_t
+        )(self.find("safe_copy"))
+
+    def find(self, name: str) -> int:
+        """Return the address of the stub *name*."""
+        return self.address + self._offsets[name]
+
+    def template(self, name: str) -> Template:
+        """Return the template *name*."""
+        label = "template_" + name
+        start, end = self._offsets[label], self._offsets[label + ".end"]
+        holes = {
+            key.partition(".")[2]: offset - start
+            for key, offset in self._offsets.items()
+            if key.startswith(label + ".") and key != label + ".end"
+        }
+        return Template(self._blob[start:end], holes)
+
+    def fixed_slots(self) -> dict[int, int]:
+        """Context slots of the stubs that have no variants, and what goes into them."""
+        return {slot: self.find(name) for slot, name in _FIXED_SLOTS.items()}
+
+    def switch_slots(self, vector: str, x87: bool, swap: bool) -> dict[int, int]:
+        """Context slots of the switch, and the variant for a guest that needs these to be saved.
+
+        Args:
+            vector: ``sse``, ``avx`` or ``avx512``: the vector state the guest may have changed.
+            x87: whether it may have changed x87 or MMX state.
+            swap: whether its FS base is its own, not the host's.
+        """
+        suffix = f"{vector}_x87{x87:d}_swap{swap:d}_{self.base}"
+        return {slot: self.find(f"{name}_{suffix}") for slot, name in _SWITCH_SLOTS.items()}
+
+
+@lru_cache(maxsize=None)
+def stubs() -> Stubs:
+    """Return the process's stubs, mapping them on first use."""
+    return Stubs()

@@ -1,0 +1,295 @@
+"""class VM: PyQBDI's surface, each method a few lines over the engine."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable, Sequence
+from operator import index
+from typing import Any
+
+from pydbi.host.maps import read_mappings
+from pydbi.jit.context import (
+    FPR_OFFSET,
+    GPR_OFFSET,
+    REASON_LOOKUP,
+    SLOT,
+)
+from pydbi.jit.engine import Engine, Stats
+from pydbi.jit.stack import ARGUMENT_REGISTERS, FRAME_SIZE, allocateVirtualStack, simulateCall
+from pydbi.jit.states import FPRState, GPRState
+from pydbi.types import InstPosition, Options, Permission, Range
+
+__all__ = ["VM", "FPRState", "GPRState", "Stats", "allocateVirtualStack", "simulateCall"]
+
+InstCallback = Callable[["VM", GPRState, FPRState, Any], Any]
+
+RETURN_ADDRESS = 42
+"""Where a function started by `VM.call` returns to, as in PyQBDI: nothing is there."""
+
+_ENTRY, _TARGET = SLOT["ENTRY"] >> 3, SLOT["TARGET"] >> 3
+_RAX, _RSP, _RIP = (GPR_OFFSET[name] >> 3 for name in ("rax", "rsp", "rip"))
+_ARGUMENTS = tuple(GPR_OFFSET[name] >> 3 for name in ARGUMENT_REGISTERS)
+_WORD = (1 << 64) - 1
+
+
+class VM:
+    """A guest, and the engine that runs it under instrumentation.
+
+    Args:
+        cpu, mattrs: accepted for PyQBDI's sake; pydbi translates for the processor it runs on.
+        options: see `Options`.
+    """
+
+    def __init__(
+        self, cpu: str = "", mattrs: Sequence[str] = (), options: Options = Options.NO_OPT
+    ) -> None:
+        self._engine = engine = Engine(self)
+        self._options = options
+        self._guest = engine.guest
+        self._words = engine.guest.words
+        self._enter = engine.guest.enter
+        self._dispatcher = engine.dispatcher
+        self._call_entries = engine.cache.call_entries
+
+    # The guest's state.
+
+    def getGPRState(self) -> GPRState:
+        """Return the general registers: the VM's own, so that writes take effect."""
+        return self._guest.gpr
+
+    def setGPRState(self, gprState: GPRState) -> None:
+        """Copy *gprState* into the guest."""
+        if not isinstance(gprState, GPRState):
+            raise TypeError(f"a GPRState is due, not {gprState!r}")
+        ctypes.memmove(self._guest.address, bytes(gprState), ctypes.sizeof(GPRState))
+
+    def getFPRState(self) -> FPRState:
+        """Return the x87, SSE, AVX and AVX-512 registers: the VM's own, writes take effect."""
+        return self._guest.fpr
+
+    def setFPRState(self, fprState: FPRState) -> None:
+        """Copy *fprState* into the guest."""
+        if not isinstance(fprState, FPRState):
+            raise TypeError(f"an FPRState is due, not {fprState!r}")
+        ctypes.memmove(
+            self._guest.address + FPR_OFFSET, bytes(fprState), ctypes.sizeof(FPRState)
+        )
+        self._guest.notice_state()
+
+    # Running.
+
+    def run(self, start: int, stop: int) -> bool:
+        """Run from *start* until *stop* is about to be executed.
+
+        Returns:
+            False if *start* is in no instrumented range: nothing was executed then.
+
+        Raises:
+            GuestFault, DecodeError, UnsupportedInstruction: the guest cannot go on; its state is
+                that before the instruction.
+            ReentryError: this VM is running already.
+            BaseException: what a callback raised.
+        """
+        start, stop = index(start), index(stop)
+        if start not in self._engine.ranges:
+            return False
+        self._engine.run(start, stop)
+        return True
+
+    def call(self, function: int, args: Sequence[int]) -> tuple[bool, int]:
+        """Call a function with integer arguments and return (True, rax).
+
+        The stack that rsp points to is used; rsp has the same value afterwards.
+
+        Returns:
+            (False, 0) if rsp is 0 or *function* is in no instrumented range.
+
+        Raises:
+            As `run` does.
+        """
+        entry = self._call_entries.get(function)
+        words = self._words
+        rsp = words[_RSP]
+        if entry is None or not rsp or len(args) > 6 or self._dispatcher.running:
+            return self._call_slowly(function, args)
+        for place, value in zip(_ARGUMENTS, args):
+            words[place] = value if value >= 0 else value & _WORD
+        words[_RSP] = rsp - FRAME_SIZE
+        words[_ENTRY] = entry
+        dispatcher = self._dispatcher
+        dispatcher.running = True
+        try:
+            reason = self._enter()
+        finally:
+            dispatcher.running = False
+        if reason != REASON_LOOKUP or words[_TARGET] != RETURN_ADDRESS:
+            dispatcher.go_on(reason, RETURN_ADDRESS)
+        else:
+            words[_RIP] = RETURN_ADDRESS
+        words[_RSP] = rsp
+        return True, words[_RAX]
+
+    def _call_slowly(self, function: int, args: Sequence[int]) -> tuple[bool, int]:
+        """`call` with a new function, many arguments, or reasons not to."""
+        function = index(function)
+        gpr = self._guest.gpr
+        if not gpr.rsp or function not in self._engine.ranges:
+            return False, 0
+        rsp = gpr.rsp
+        self._dispatcher.check_not_running()
+        if len(args) > len(ARGUMENT_REGISTERS):
+            simulateCall(gpr, RETURN_ADDRESS, args)
+            self._dispatcher.run(function, RETURN_ADDRESS)
+        else:
+            for name, value in zip(ARGUMENT_REGISTERS, args):
+                setattr(gpr, name, index(value) & _WORD)
+            gpr.rsp = rsp - FRAME_SIZE
+            gpr.rip = function
+            entry = self._engine.call_entry(function, RETURN_ADDRESS)
+            self._dispatcher.run(function, RETURN_ADDRESS, entry)
+        gpr.rsp = rsp
+        return True, gpr.rax
+
+    def precacheBasicBlock(self, pc: int) -> bool:
+        """Translate the block at *pc* now; False if it is there already or not instrumented."""
+        pc = index(pc)
+        return pc in self._engine.ranges and self._engine.precache(pc)
+
+    # What is instrumented.
+
+    def addInstrumentedRange(self, start: int, end: int) -> None:
+        """Instrument the instructions that lie wholly in [*start*, *end*)."""
+        self._engine.add_range(index(start), index(end))
+
+    def removeInstrumentedRange(self, start: int, end: int) -> None:
+        """Stop instrumenting [*start*, *end*); it is translated all the same."""
+        self._engine.remove_range(index(start), index(end))
+
+    def removeAllInstrumentedRanges(self) -> None:
+        """Stop instrumenting anything."""
+        self._engine.remove_range(0, 1 << 64)
+
+    def addInstrumentedModule(self, name: str) -> bool:
+        """Instrument the executable maps of the file *name*; False if there are none."""
+        return self._add(_maps_named(name))
+
+    def addInstrumentedModuleFromAddr(self, addr: int) -> bool:
+        """Instrument the executable maps of the file around *addr*; False if there are none."""
+        return self._add(_maps_around(index(addr)))
+
+    def removeInstrumentedModule(self, name: str) -> bool:
+        """Stop instrumenting the file *name*; False if it is not mapped."""
+        return self._remove(_maps_named(name))
+
+    def removeInstrumentedModuleFromAddr(self, addr: int) -> bool:
+        """Stop instrumenting the file around *addr*; False if there is none."""
+        return self._remove(_maps_around(index(addr)))
+
+    def _add(self, maps: list[Range]) -> bool:
+        for part in maps:
+            self._engine.add_range(part.start, part.end)
+        return bool(maps)
+
+    def _remove(self, maps: list[Range]) -> bool:
+        for part in maps:
+            self._engine.remove_range(part.start, part.end)
+        return bool(maps)
+
+    # Callbacks.
+
+    def addCodeCB(
+        self, pos: InstPosition, cbk: InstCallback, data: Any, priority: int = 0
+    ) -> int:
+        """Call *cbk* before or after every instruction in the instrumented ranges.
+
+        Args:
+            pos: `PREINST` or `POSTINST`.
+            cbk: called as ``cbk(vm, gpr, fpr, data)``; returns a `VMAction`. What it raises comes
+                out of `run`.
+            data: anything; handed to *cbk*.
+            priority: of several callbacks the one with the highest runs first.
+
+        Returns:
+            The callback's id, for `deleteInstrumentation`.
+        """
+        return self._engine.register(_position(pos), _callable(cbk), data, index(priority))
+
+    def addCodeAddrCB(
+        self, address: int, pos: InstPosition, cbk: InstCallback, data: Any, priority: int = 0
+    ) -> int:
+        """Call *cbk* before or after the instruction at *address*; see `addCodeCB`."""
+        address = index(address)
+        return self._engine.register(
+            _position(pos), _callable(cbk), data, index(priority), address, address + 1, True
+        )
+
+    def addCodeRangeCB(
+        self,
+        start: int,
+        end: int,
+        pos: InstPosition,
+        cbk: InstCallback,
+        data: Any,
+        priority: int = 0,
+    ) -> int:
+        """Call *cbk* at instructions that lie wholly in [*start*, *end*); see `addCodeCB`."""
+        return self._engine.register(
+            _position(pos), _callable(cbk), data, index(priority), index(start), index(end)
+        )
+
+    def deleteInstrumentation(self, id: int) -> bool:
+        """Take the callback with this id out; False if there is none."""
+        return self._engine.unregister(index(id))
+
+    def deleteAllInstrumentations(self) -> None:
+        """Take all callbacks out; ids count from 0 again."""
+        self._engine.unregister_all()
+
+    # The cache.
+
+    def clearCache(self, start: int, end: int) -> None:
+        """Forget translations of [*start*, *end*); the code there is read anew."""
+        self._engine.forget(index(start), index(end))
+
+    def clearAllCache(self) -> None:
+        """Forget all translations.
+
+        From a callback too: what is executing just now goes on to its block's end.
+        """
+        self._engine.forget_all()
+
+    @property
+    def stats(self) -> Stats:
+        """Counters of what the engine did so far."""
+        return self._engine.snapshot()
+
+
+def _position(pos: InstPosition) -> InstPosition:
+    if not isinstance(pos, InstPosition):
+        raise TypeError(f"PREINST or POSTINST is due, not {pos!r}")
+    return pos
+
+
+def _callable(cbk: InstCallback) -> InstCallback:
+    if not callable(cbk):
+        raise TypeError(f"a callback is called: {cbk!r} cannot be")
+    return cbk
+
+
+def _maps_named(name: str) -> list[Range]:
+    return [
+        Range(m.start, m.end)
+        for m in read_mappings()
+        if m.permission & Permission.PF_EXEC and m.path and m.path.rpartition("/")[2] == name
+    ]
+
+
+def _maps_around(address: int) -> list[Range]:
+    mappings = read_mappings()
+    path = next((m.path for m in mappings if m.start <= address < m.end), "")
+    return [
+        Range(m.start, m.end)
+        for m in mappings
+        if m.permission & Permission.PF_EXEC
+        and (m.path == path if path else m.start <= address < m.end)
+    ]

@@ -1,0 +1,1 @@
+"""The instruction set: functions on bytes that know nothing of the engine."""

@@ -1,0 +1,189 @@
+"""The opcode maps as lookup tables, made from the specifications in `pydbi.x86.opcode_maps`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final, NamedTuple
+
+from pydbi.x86 import opcode_maps
+from pydbi.x86 import traits as _traits
+
+#: Internal properties, in bits that no trait uses.
+LOCKABLE: Final = 1 << 24
+STRING: Final = 1 << 25
+DATA_ACCESS: Final = 1 << 26
+NO_ACCESS: Final = 1 << 27
+INTERNAL_MASK: Final = LOCKABLE | STRING | DATA_ACCESS | NO_ACCESS
+
+#: Kinds of ModRM.
+NO_MODRM: Final = 0
+MODRM: Final = 1
+MODRM_REGISTERS: Final = 2
+
+#: Mandatory prefixes as EVEX and VEX number them (pp field, SDM table 2-9 "VEX.pp").
+PREFIX_NONE: Final = 0
+PREFIX_66: Final = 1
+PREFIX_F3: Final = 2
+PREFIX_F2: Final = 3
+
+
+class Form(NamedTuple):
+    """What follows an opcode and what it does; equal forms share one number."""
+
+    modrm: int
+    immediate: str
+    traits: int
+
+
+#: Form numbers fit a byte, so that a map is a `bytes`. Zero is no instruction; numbers from
+#: FIRST_GROUP on stand for a group, which is decided by the ModRM byte.
+INVALID: Final = 0
+FIRST_GROUP: Final = 128
+
+FORMS: Final[list[Form | None]] = [None]
+GROUPS: Final[list[bytes]] = []
+
+_IMMEDIATES: Final = frozenset(("b", "w", "bb", "wb", "z", "v", "o", "j", "d"))
+_PREFIX_SELECTORS: Final = {
+    "np": PREFIX_NONE,
+    "66": PREFIX_66,
+    "f3": PREFIX_F3,
+    "f2": PREFIX_F2,
+}
+_PROPERTIES: Final = {
+    "LOCK": LOCKABLE,
+    "STRING": STRING,
+    "DATA": DATA_ACCESS,
+    "ADDRESS": NO_ACCESS,
+}
+
+
+def _numbers(text: str) -> Iterator[int]:
+    """Yield the numbers of ``"1,a-c"``."""
+    for part in text.split(","):
+        first, _, last = part.partition("-")
+        yield from range(int(first, 16), int(last or first, 16) + 1)
+
+
+def _form_number(properties: list[str]) -> int:
+    """Return the number of the form that *properties* describe, a new one if need be."""
+    if properties == ["INVALID"]:
+        return INVALID
+    modrm, immediate, bits = NO_MODRM, "", 0
+    for word in properties:
+        if word in _IMMEDIATES:
+            immediate = word
+        elif word in ("M", "R"):
+            modrm = MODRM if word == "M" else MODRM_REGISTERS
+        else:
+            bits |= _PROPERTIES.get(word) or getattr(_traits, word)
+    form = Form(modrm, immediate, bits)
+    if form not in FORMS:
+        FORMS.append(form)
+    return FORMS.index(form)
+
+
+def _modrm_selection(word: str) -> set[int]:
+    """Return the ModRM bytes that a selector names."""
+    if word == "mem":
+        return set(range(0xC0))
+    if word == "reg":
+        return set(range(0xC0, 0x100))
+    numbers = set(_numbers(word[1:]))
+    if word[0] == "=":
+        return numbers
+    return {modrm for modrm in range(256) if modrm >> 3 & 7 in numbers}
+
+
+def _cell_number(cell: int | bytearray) -> int:
+    """Return the form number of *cell*, or the number of the group that it is."""
+    if isinstance(cell, int):
+        return cell
+    group = bytes(cell)
+    if group not in GROUPS:
+        GROUPS.append(group)
+    return FIRST_GROUP + GROUPS.index(group)
+
+
+class Line(NamedTuple):
+    """One line of a specification: what it is about and what it says."""
+
+    opcodes: list[int]
+    prefixes: list[int]
+    modrms: set[int] | None
+    properties: list[str]
+
+
+def parse_lines(specification: str) -> Iterator[Line]:
+    """Yield the lines of a specification in the language of `pydbi.x86.opcode_maps`."""
+    for line in filter(None, specification.split("\n")):
+        left, _, right = line.partition(":")
+        opcodes: list[int] = []
+        prefixes: list[int] = []
+        modrms: set[int] | None = None
+        for word in left.split():
+            if word in ("mem", "reg") or word[0] in "/=":
+                chosen = _modrm_selection(word)
+                modrms = chosen if modrms is None else modrms & chosen
+            elif opcodes and word in _PREFIX_SELECTORS:
+                prefixes.append(_PREFIX_SELECTORS[word])
+            else:
+                opcodes.extend(_numbers(word))
+        yield Line(opcodes, prefixes or [0, 1, 2, 3], modrms, right.split())
+
+
+def _parse(specification: str) -> tuple[bytes, bytes, bytes, bytes]:
+    """Return form numbers by opcode, once for each mandatory prefix."""
+    cells: list[list[int | bytearray]] = [[INVALID] * 256 for _ in range(4)]
+    for opcodes, prefixes, modrms, properties in parse_lines(specification):
+        form = _form_number(properties)
+        for prefix in prefixes:
+            row = cells[prefix]
+            for opcode in opcodes:
+                cell = row[opcode]
+                if modrms is None:
+                    row[opcode] = form
+                    continue
+                if isinstance(cell, int):
+                    row[opcode] = cell = bytearray((cell,)) * 256
+                for modrm in modrms:
+                    cell[modrm] = form
+    none, osz, rep, repne = (bytes(map(_cell_number, row)) for row in cells)
+    return none, osz, rep, repne
+
+
+#: Numbers of the maps, as the automaton and `Instruction.opcode_map` use them. VEX and EVEX number
+#: 0f, 0f 38 and 0f 3a 1, 2 and 3.
+MAP_ONE_BYTE: Final = 0
+MAP_0F: Final = 1
+MAP_0F38: Final = 2
+MAP_0F3A: Final = 3
+
+LEGACY_MAPS: Final = tuple(
+    map(
+        _parse,
+        (
+            opcode_maps.ONE_BYTE,
+            opcode_maps.TWO_BYTE,
+            opcode_maps.THREE_BYTE_38,
+            opcode_maps.THREE_BYTE_3A,
+        ),
+    )
+)
+VEX_MAPS: Final = {
+    1: _parse(opcode_maps.VEX_1),
+    2: _parse(opcode_maps.VEX_2),
+    3: _parse(opcode_maps.VEX_3),
+}
+EVEX_MAPS: Final = {
+    1: _parse(opcode_maps.EVEX_1),
+    2: _parse(opcode_maps.EVEX_2),
+    3: _parse(opcode_maps.EVEX_3),
+    5: _parse(opcode_maps.EVEX_5),
+    6: _parse(opcode_maps.EVEX_6),
+}
+XOP_MAPS: Final = {
+    8: _parse(opcode_maps.XOP_8),
+    9: _parse(opcode_maps.XOP_9),
+    10: _parse(opcode_maps.XOP_10),
+}
