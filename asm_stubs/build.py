@@ -54,7 +54,9 @@ def assemble() -> tuple[bytes, dict[str, int]]:
             value, kind, name = line.split()
             if kind in "tT":
                 symbols[name] = int(value, 16)
-        return binary.read_bytes(), dict(sorted(symbols.items(), key=lambda item: (item[1], item[0])))
+        return binary.read_bytes(), dict(
+            sorted(symbols.items(), key=lambda item: (item[1], item[0]))
+        )
 
 
 def main() -> None:

@@ -15,12 +15,14 @@ from types import MappingProxyType
 from benchmarks import build, call, callbacks, clock, engines, steady, targets, translation
 from benchmarks.report import Report, Settings
 
-ROWS: MappingProxyType[str, Callable[[Settings], Report]] = MappingProxyType({
-    "steady": steady.run,
-    "callbacks": callbacks.run,
-    "translation": translation.run,
-    "call": call.run,
-})
+ROWS: MappingProxyType[str, Callable[[Settings], Report]] = MappingProxyType(
+    {
+        "steady": steady.run,
+        "callbacks": callbacks.run,
+        "translation": translation.run,
+        "call": call.run,
+    }
+)
 
 NO_PEER = """\
 {peer} is not installed: its columns are left out, and what compares with it is not measured.
@@ -34,19 +36,32 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
         prog="python -m benchmarks",
         description="Measure pydbi against native execution and against PyQBDI.",
     )
-    parser.add_argument("rows", nargs="*", metavar="row",
-                        help=f"what to measure, by default all: {', '.join(ROWS)}")
-    parser.add_argument("--rounds", type=int, metavar="N",
-                        help="samples of each subject (default 7, with --quick 3)")
+    parser.add_argument(
+        "rows", nargs="*", metavar="row", help=f"what to measure, by default all: {', '.join(ROWS)}"
+    )
+    parser.add_argument(
+        "--rounds",
+        type=int,
+        metavar="N",
+        help="samples of each subject (default 7, with --quick 3)",
+    )
     parser.add_argument("--quick", action="store_true", help="less work a sample: a smoke test")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything there too")
-    parser.add_argument("--isolate", action="store_true",
-                        help="a process for each engine, instead of one for each case")
-    parser.add_argument("--clock", choices=clock.CLOCKS, default="wall",
-                        help="time that passes, or processor time for a busy machine")
+    parser.add_argument(
+        "--isolate",
+        action="store_true",
+        help="a process for each engine, instead of one for each case",
+    )
+    parser.add_argument(
+        "--clock",
+        choices=clock.CLOCKS,
+        default="wall",
+        help="time that passes, or processor time for a busy machine",
+    )
     parser.add_argument("--engine", default="pydbi", metavar="MODULE", help="what is under test")
-    parser.add_argument("--peer", default="pyqbdi", metavar="MODULE",
-                        help="what to compare with, '' for nothing")
+    parser.add_argument(
+        "--peer", default="pyqbdi", metavar="MODULE", help="what to compare with, '' for nothing"
+    )
     options = parser.parse_args(argv)
     if unknown := set(options.rows) - set(ROWS):
         parser.error(f"no such row: {', '.join(sorted(unknown))} (there are {', '.join(ROWS)})")
@@ -111,12 +126,18 @@ def main(argv: list[str] | None = None) -> int:
     reports = measure([row for row in ROWS if row in (options.rows or ROWS)], settings)
     print(targets.summary(reports))
     if options.json:
-        options.json.write_text(json.dumps({
-            "environment": around,
-            "settings": dataclasses.asdict(settings),
-            "rows": {row: dataclasses.asdict(report) for row, report in reports.items()},
-            "targets": targets.verdicts(reports),
-        }, indent=2) + "\n")
+        options.json.write_text(
+            json.dumps(
+                {
+                    "environment": around,
+                    "settings": dataclasses.asdict(settings),
+                    "rows": {row: dataclasses.asdict(report) for row, report in reports.items()},
+                    "targets": targets.verdicts(reports),
+                },
+                indent=2,
+            )
+            + "\n"
+        )
     return int(any(report.failures for report in reports.values()))
 
 

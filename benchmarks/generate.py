@@ -63,19 +63,56 @@ uint64_t run(uint64_t first, uint64_t last)
 """
 
 # The pieces of the grammar. A {} is a local or an expression; what stands twice is more frequent.
-BINARY = ("{} + {}", "{} + {}", "{} - {}", "{} * {}", "{} ^ {}", "{} & {}", "{} | {}",
-          "{} << ({} & 15)", "{} >> ({} & 31)", "{} + {} * 4", "{} - {} / 8", "{} / ({} | 1)")
-COMPARE = ("{} < {}", "{} == {}", "(int64_t)({}) > (int64_t)({})", "(int32_t){} <= (int32_t){}",
-           "({} & 12) != ({} & 12)", "(uint8_t){} >= (uint8_t){}")
+BINARY = (
+    "{} + {}",
+    "{} + {}",
+    "{} - {}",
+    "{} * {}",
+    "{} ^ {}",
+    "{} & {}",
+    "{} | {}",
+    "{} << ({} & 15)",
+    "{} >> ({} & 31)",
+    "{} + {} * 4",
+    "{} - {} / 8",
+    "{} / ({} | 1)",
+)
+COMPARE = (
+    "{} < {}",
+    "{} == {}",
+    "(int64_t)({}) > (int64_t)({})",
+    "(int32_t){} <= (int32_t){}",
+    "({} & 12) != ({} & 12)",
+    "(uint8_t){} >= (uint8_t){}",
+)
 #: Weights under one keep every real below a small bound, whatever order they run in.
-REAL = ("x * 0.5 + y * 0.25", "y * 0.75 - (double)({} & 255)", "(x - y) * 0.25 + reals[{} & 31]",
-        "x > y ? x * 0.5 : y + 1", "__builtin_sqrt(x * x + 1)", "(float)x * 0.25f + r->delta",
-        "(double)(int32_t)({} & 4095) / (y * y + 1)", "__builtin_fabs(x) - r->weight * 0.5")
-ATOMS = ("a", "b", "c", "a", "b", "words[{} & 63]", "(uint64_t)bytes[{} & 255]", "r->total",
-         "(uint64_t)r->count", "counter", "(uint64_t)r->delta", "(uint64_t)r->next->kind",
-         "(uint64_t)(int64_t)x", "(uint64_t)(uint32_t){}")
-PLACES = ("words[{} & 63]", "r->total", "r->count", "r->next->total", "counter",
-          "bytes[{} & 255]")
+REAL = (
+    "x * 0.5 + y * 0.25",
+    "y * 0.75 - (double)({} & 255)",
+    "(x - y) * 0.25 + reals[{} & 31]",
+    "x > y ? x * 0.5 : y + 1",
+    "__builtin_sqrt(x * x + 1)",
+    "(float)x * 0.25f + r->delta",
+    "(double)(int32_t)({} & 4095) / (y * y + 1)",
+    "__builtin_fabs(x) - r->weight * 0.5",
+)
+ATOMS = (
+    "a",
+    "b",
+    "c",
+    "a",
+    "b",
+    "words[{} & 63]",
+    "(uint64_t)bytes[{} & 255]",
+    "r->total",
+    "(uint64_t)r->count",
+    "counter",
+    "(uint64_t)r->delta",
+    "(uint64_t)r->next->kind",
+    "(uint64_t)(int64_t)x",
+    "(uint64_t)(uint32_t){}",
+)
+PLACES = ("words[{} & 63]", "r->total", "r->count", "r->next->total", "counter", "bytes[{} & 255]")
 CONSTANTS = (1, 3, 10, 255, 4096, 0x7FFFFFFF, 0xDEADBEEFCAFE)
 
 
@@ -87,15 +124,26 @@ class Writer:
         self._callees = callees
         self._loops = 0
         self._statements: tuple[Callable[[int], str], ...] = (
-            self.assignment, self.assignment, self.assignment, self.store, self.real,
-            self.condition, self.condition, self.loop, self.switch, self.scan, self.call,
+            self.assignment,
+            self.assignment,
+            self.assignment,
+            self.store,
+            self.real,
+            self.condition,
+            self.condition,
+            self.loop,
+            self.switch,
+            self.scan,
+            self.call,
         )
 
     def body(self) -> str:
         """Declarations, a few statements, and a return that depends on everything."""
         statements = "".join(self.statement(0) for _ in range(self._random.randint(2, 4)))
-        return (f"    double x = r->weight, y = 1;\n    uint64_t c = a * 3 ^ b;\n\n"
-                f"{statements}    return a + b * 3 + c * 5 + (uint64_t)(int64_t)(x + y * 8);\n")
+        return (
+            f"    double x = r->weight, y = 1;\n    uint64_t c = a * 3 ^ b;\n\n"
+            f"{statements}    return a + b * 3 + c * 5 + (uint64_t)(int64_t)(x + y * 8);\n"
+        )
 
     def statement(self, depth: int) -> str:
         """Any statement that may still be nested at *depth*."""
@@ -189,6 +237,8 @@ def source(count: int = FUNCTIONS, seed: int = SEED) -> str:
         head = f"FUNCTION f{number}(uint64_t a, uint64_t b, struct record *r)"
         parts.append(f"{head}\n{{\n{body}}}\n")
     names = ",\n".join(f"    f{number}" for number in range(count))
-    parts.append("static uint64_t (*const functions[])(uint64_t, uint64_t, struct record *) = {\n"
-                 f"{names},\n}};\n{FOOTER.format(count=count).lstrip()}")
+    parts.append(
+        "static uint64_t (*const functions[])(uint64_t, uint64_t, struct record *) = {\n"
+        f"{names},\n}};\n{FOOTER.format(count=count).lstrip()}"
+    )
     return "\n".join(parts)

@@ -103,9 +103,7 @@ def interleave(subjects: Sequence[Subject], rounds: int, isolate: bool = False) 
     return outcome
 
 
-def _measure(
-    subjects: Sequence[Subject], rounds: int, isolate: bool
-) -> dict[str, list[Sample]]:
+def _measure(subjects: Sequence[Subject], rounds: int, isolate: bool) -> dict[str, list[Sample]]:
     groups = [[subject] for subject in subjects] if isolate else [list(subjects)]
     children = [_Child(group) for group in groups]
     by_name = {name: child for child in children for name in child.names}

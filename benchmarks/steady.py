@@ -40,8 +40,12 @@ def run(settings: Settings) -> Report:
     engine, peer = settings.engine, settings.peer
     report = Report(
         "steady: warm kernels without callbacks",
-        ["kernel", "native ms", *(f"{name} ms" for name in settings.engines),
-         *(f"{name}/native" for name in settings.engines)],
+        [
+            "kernel",
+            "native ms",
+            *(f"{name} ms" for name in settings.engines),
+            *(f"{name}/native" for name in settings.engines),
+        ],
     )
     ratios: dict[str, list[float | None]] = {name: [] for name in settings.engines}
     for kernel, source in build.kernels().items():
@@ -49,18 +53,19 @@ def run(settings: Settings) -> Report:
         units = calibrate(library, TARGET[settings.quick])
         subjects = [Subject(NATIVE, partial(prepare_native, library, units))]
         subjects += [
-            Subject(name, partial(prepare_guest, name, library, units))
-            for name in settings.engines
+            Subject(name, partial(prepare_guest, name, library, units)) for name in settings.engines
         ]
         outcome = interleave(subjects, settings.rounds, settings.isolate)
         report.fail(kernel, outcome.failures)
         for name in settings.engines:
             ratios[name].append(outcome.ratio(name, NATIVE))
-        report.rows.append([
-            kernel,
-            *(scaled(outcome.cost(name), 1e6) for name in (NATIVE, *settings.engines)),
-            *(ratios[name][-1] for name in settings.engines),
-        ])
+        report.rows.append(
+            [
+                kernel,
+                *(scaled(outcome.cost(name), 1e6) for name in (NATIVE, *settings.engines)),
+                *(ratios[name][-1] for name in settings.engines),
+            ]
+        )
     blanks = [None] * (1 + len(settings.engines))
     means = {name: geometric_mean(values) for name, values in ratios.items()}
     report.rows.append(["geometric mean", *blanks, *means.values()])

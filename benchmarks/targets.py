@@ -32,13 +32,26 @@ class Target:
 TARGETS = (
     Target("steady", "geomean", "no callbacks, warm: geometric mean, times native", 1.25, 1.1),
     Target("steady", "worst", "no callbacks, warm: worst kernel, times native", 2.0, 1.6),
-    Target("callbacks", "empty times cheaper", "PREINST callback: times cheaper than the peer",
-           5.0, 8.0, higher_is_better=True),
-    Target("callbacks", "read times cheaper", "the same, reading a register: times cheaper",
-           5.0, 8.0, higher_is_better=True),
+    Target(
+        "callbacks",
+        "empty times cheaper",
+        "PREINST callback: times cheaper than the peer",
+        5.0,
+        8.0,
+        higher_is_better=True,
+    ),
+    Target(
+        "callbacks",
+        "read times cheaper",
+        "the same, reading a register: times cheaper",
+        5.0,
+        8.0,
+        higher_is_better=True,
+    ),
     Target("translation", "plain ratio", "new instruction: share of the peer's cost", 1.0, 0.5),
-    Target("translation", "callback ratio", "the same, with a callback on each: share of it",
-           1.0, 0.5),
+    Target(
+        "translation", "callback ratio", "the same, with a callback on each: share of it", 1.0, 0.5
+    ),
     Target("call", "ratio", "call of an empty function: share of the peer's cost", 1.0, 0.5),
 )
 

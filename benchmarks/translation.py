@@ -61,8 +61,12 @@ def run(settings: Settings) -> Report:
     library = generated_library(count)
     report = Report(
         f"translation: {count} functions executed for the first time",
-        ["variant", "new instructions", *(f"{name} ns" for name in settings.engines),
-         *([f"{engine}/{peer}"] if peer else [])],
+        [
+            "variant",
+            "new instructions",
+            *(f"{name} ns" for name in settings.engines),
+            *([f"{engine}/{peer}"] if peer else []),
+        ],
     )
     report.note = "A cost is (first pass - second pass) / distinct instructions executed."
     for variant, instrumented in VARIANTS.items():

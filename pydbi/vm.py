@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from operator import index
 from typing import Any
 
-from pydbi.host.maps import read_mappings
+from pydbi.host.maps import Mapping, read_mappings
 from pydbi.jit.context import (
     FPR_OFFSET,
     GPR_OFFSET,
@@ -17,7 +17,8 @@ from pydbi.jit.context import (
 from pydbi.jit.engine import Engine, Stats
 from pydbi.jit.stack import ARGUMENT_REGISTERS, FRAME_SIZE, allocateVirtualStack, simulateCall
 from pydbi.jit.states import FPRState, GPRState
-from pydbi.types import InstPosition, Options, Permission, Range
+from pydbi.types import AnalysisType, InstPosition, Options, Permission, Range
+from pydbi.x86.analysis import InstAnalysis
 
 __all__ = ["VM", "FPRState", "GPRState", "Stats", "allocateVirtualStack", "simulateCall"]
 
@@ -30,6 +31,7 @@ _ENTRY, _TARGET = SLOT["ENTRY"] >> 3, SLOT["TARGET"] >> 3
 _RAX, _RSP, _RIP = (GPR_OFFSET[name] >> 3 for name in ("rax", "rsp", "rip"))
 _ARGUMENTS = tuple(GPR_OFFSET[name] >> 3 for name in ARGUMENT_REGISTERS)
 _WORD = (1 << 64) - 1
+USER_SPACE_END = 1 << 47
 
 
 class VM:
@@ -71,9 +73,7 @@ class VM:
         """Copy *fprState* into the guest."""
         if not isinstance(fprState, FPRState):
             raise TypeError(f"an FPRState is due, not {fprState!r}")
-        ctypes.memmove(
-            self._guest.address + FPR_OFFSET, bytes(fprState), ctypes.sizeof(FPRState)
-        )
+        ctypes.memmove(self._guest.address + FPR_OFFSET, bytes(fprState), ctypes.sizeof(FPRState))
         self._guest.notice_state()
 
     # Running.
@@ -112,7 +112,7 @@ class VM:
         rsp = words[_RSP]
         if entry is None or not rsp or len(args) > 6 or self._dispatcher.running:
             return self._call_slowly(function, args)
-        for place, value in zip(_ARGUMENTS, args):
+        for place, value in zip(_ARGUMENTS, args, strict=False):
             words[place] = value if value >= 0 else value & _WORD
         words[_RSP] = rsp - FRAME_SIZE
         words[_ENTRY] = entry
@@ -141,7 +141,7 @@ class VM:
             simulateCall(gpr, RETURN_ADDRESS, args)
             self._dispatcher.run(function, RETURN_ADDRESS)
         else:
-            for name, value in zip(ARGUMENT_REGISTERS, args):
+            for name, value in zip(ARGUMENT_REGISTERS, args, strict=False):
                 setattr(gpr, name, index(value) & _WORD)
             gpr.rsp = rsp - FRAME_SIZE
             gpr.rip = function
@@ -177,6 +177,14 @@ class VM:
         """Instrument the executable maps of the file around *addr*; False if there are none."""
         return self._add(_maps_around(index(addr)))
 
+    def instrumentAllExecutableMaps(self) -> bool:
+        """Instrument every executable map that may be translated; False if there is none.
+
+        The host's own libraries stay native, and so does the vsyscall page, which no 32-bit
+        displacement reaches.
+        """
+        return self._add([Range(m.start, m.end) for m in _executable_maps()])
+
     def removeInstrumentedModule(self, name: str) -> bool:
         """Stop instrumenting the file *name*; False if it is not mapped."""
         return self._remove(_maps_named(name))
@@ -197,9 +205,7 @@ class VM:
 
     # Callbacks.
 
-    def addCodeCB(
-        self, pos: InstPosition, cbk: InstCallback, data: Any, priority: int = 0
-    ) -> int:
+    def addCodeCB(self, pos: InstPosition, cbk: InstCallback, data: Any, priority: int = 0) -> int:
         """Call *cbk* before or after every instruction in the instrumented ranges.
 
         Args:
@@ -245,6 +251,20 @@ class VM:
         """Take all callbacks out; ids count from 0 again."""
         self._engine.unregister_all()
 
+    # Analysis.
+
+    def getInstAnalysis(
+        self,
+        type: AnalysisType = AnalysisType.ANALYSIS_INSTRUCTION | AnalysisType.ANALYSIS_DISASSEMBLY,
+    ) -> InstAnalysis:
+        """Return the analysis of the instruction whose callback is running.
+
+        Raises:
+            RuntimeError: no callback is running.
+        """
+        engine = self._engine
+        return engine.analysis(engine.current_instruction(), type)
+
     # The cache.
 
     def clearCache(self, start: int, end: int) -> None:
@@ -276,20 +296,24 @@ def _callable(cbk: InstCallback) -> InstCallback:
     return cbk
 
 
+def _executable_maps() -> list[Mapping]:
+    return [
+        m for m in read_mappings() if m.permission & Permission.PF_EXEC and m.end <= USER_SPACE_END
+    ]
+
+
 def _maps_named(name: str) -> list[Range]:
     return [
         Range(m.start, m.end)
-        for m in read_mappings()
-        if m.permission & Permission.PF_EXEC and m.path and m.path.rpartition("/")[2] == name
+        for m in _executable_maps()
+        if m.path and m.path.rpartition("/")[2] == name
     ]
 
 
 def _maps_around(address: int) -> list[Range]:
-    mappings = read_mappings()
-    path = next((m.path for m in mappings if m.start <= address < m.end), "")
+    path = next((m.path for m in read_mappings() if m.start <= address < m.end), "")
     return [
         Range(m.start, m.end)
-        for m in mappings
-        if m.permission & Permission.PF_EXEC
-        and (m.path == path if path else m.start <= address < m.end)
+        for m in _executable_maps()
+        if (m.path == path if path else m.start <= address < m.end)
     ]

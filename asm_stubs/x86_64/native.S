@@ -16,7 +16,7 @@ native_call:
         lahf
         seto    al
         mov     gs:[CTX_SCRATCH_RCX], rcx
-        mov     gs:[CTX_SCRATCH_R11], r11
+        mov     gs:[CTX_SCRATCH_1], r11
         mov     rcx, gs:[CTX_NATIVE_DEPTH]
         cmp     rcx, NATIVE_STACK_ENTRIES
         jae     3f
@@ -34,14 +34,14 @@ native_call:
         sahf
         mov     rax, gs:[CTX_SCRATCH_0]
         mov     rcx, gs:[CTX_SCRATCH_RCX]
-        mov     r11, gs:[CTX_SCRATCH_R11]
+        mov     r11, gs:[CTX_SCRATCH_1]
         jmp     qword ptr gs:[CTX_NATIVE_TARGET]
 # Too deep: the dispatcher drops what longjmp left behind, or says so.
 3:      add     al, 0x7F
         sahf
         mov     rax, gs:[CTX_SCRATCH_0]
         mov     rcx, gs:[CTX_SCRATCH_RCX]
-        mov     r11, gs:[CTX_SCRATCH_R11]
+        mov     r11, gs:[CTX_SCRATCH_1]
         mov     dword ptr gs:[CTX_REASON], REASON_NATIVE_OVERFLOW
         jmp     qword ptr gs:[CTX_LEAVE]
 
@@ -51,7 +51,7 @@ native_return:
         lahf
         seto    al
         mov     gs:[CTX_SCRATCH_RCX], rcx
-        mov     gs:[CTX_SCRATCH_R11], r11
+        mov     gs:[CTX_SCRATCH_1], r11
         mov     rcx, gs:[CTX_NATIVE_DEPTH]
         shl     rcx, 4
         add     rcx, gs:[CTX_SELF]      # rcx + CTX_NATIVE_STACK: behind the youngest entry
@@ -76,7 +76,9 @@ native_return:
         add     al, 0x7F
         sahf
         mov     rax, gs:[CTX_SCRATCH_0]
+        mov     r11, gs:[CTX_SCRATCH_1]
         pop     rcx
-        movzx   r11d, cx
-        jmp     qword ptr gs:[r11 * 8 + CTX_TABLE]
+        mov     gs:[CTX_TARGET], rcx
+        movzx   ecx, cx
+        jmp     qword ptr gs:[rcx * 8 + CTX_TABLE]
 9:      ud2                             # an excursion that we did not start cannot return here

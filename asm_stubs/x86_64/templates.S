@@ -30,14 +30,15 @@ template_gate.index = . - 4             # 4 bytes: which gate record
 template_gate.end:
 
 # A return: look the target up by its low 16 bits. No flags change, nothing is written to the stack.
+# One register is borrowed: a second one costs more than everything else here (docs/design).
 template_return:
         mov     gs:[CTX_SCRATCH_RCX], rcx
         pop     rcx
 template_return.popped:                 # `ret imm16` goes on with template_release here
 template_return.rest:
-        mov     gs:[CTX_SCRATCH_R11], r11
-        movzx   r11d, cx
-        jmp     qword ptr gs:[r11 * 8 + CTX_TABLE]
+        mov     gs:[CTX_TARGET], rcx
+        movzx   ecx, cx
+        jmp     qword ptr gs:[rcx * 8 + CTX_TABLE]
 template_return.end:
 
 template_release:
@@ -56,25 +57,50 @@ template_push:
 template_push.displacement = . - 4      # 4 bytes: to a constant at the arena's far end
 template_push.end:
 
-# Where a lookup enters a block: rcx is the target, the guest's rcx and r11 are in their slots.
-template_landing_pad:
-        movabs  r11, 0x1122334455667788
-template_landing_pad.minus_app = . - 8  # 8 bytes: minus the block's app address
-        lea     rcx, [rcx + r11]
-        jrcxz   1f
-        jmp     qword ptr gs:[CTX_LOOKUP_MISS]
-1:      mov     rcx, gs:[CTX_SCRATCH_RCX]
-        mov     r11, gs:[CTX_SCRATCH_R11]
-template_landing_pad.end:
+# Where a lookup enters a block: TARGET must be its app address, the guest's rcx is in its slot. The
+# comparison leaves the flags alone: LOOP decrements rcx and jumps unless that makes it 0. It is fast
+# on AMD processors and slow on Intel's, which get the next template.
+template_landing_pad_loop:
+1:      jmp     qword ptr gs:[CTX_LOOKUP_MISS]
+template_landing_pad_loop.entry:
+        mov     ecx, gs:[CTX_TARGET]
+        lea     ecx, [rcx + 0x11223344]
+template_landing_pad_loop.low = . - 4   # 4 bytes: 1 - the low half of the app address
+        loop    1b
+        mov     ecx, gs:[CTX_TARGET + 4]
+        lea     ecx, [rcx + 0x11223344]
+template_landing_pad_loop.high = . - 4  # 4 bytes: 1 - the high half
+        loop    1b
+template_landing_pad_loop.restore:
+        mov     rcx, gs:[CTX_SCRATCH_RCX]
+template_landing_pad_loop.end:
 
-# The target of a branch that has POSTINST callbacks rests in BRANCH_TARGET while they run.
+template_landing_pad_jrcxz:
+1:      jmp     qword ptr gs:[CTX_LOOKUP_MISS]
+template_landing_pad_jrcxz.entry:
+        mov     ecx, gs:[CTX_TARGET]
+        lea     ecx, [rcx + 0x11223344]
+template_landing_pad_jrcxz.low = . - 4  # 4 bytes: minus the low half of the app address
+        jrcxz   2f
+        jmp     1b
+2:      mov     ecx, gs:[CTX_TARGET + 4]
+        lea     ecx, [rcx + 0x11223344]
+template_landing_pad_jrcxz.high = . - 4 # 4 bytes: minus the high half
+        jrcxz   3f
+        jmp     1b
+3:
+template_landing_pad_jrcxz.restore:
+        mov     rcx, gs:[CTX_SCRATCH_RCX]
+template_landing_pad_jrcxz.end:
+
+# The target of a branch that has POSTINST callbacks rests in TARGET while they run.
 template_hold_target:
-        mov     gs:[CTX_BRANCH_TARGET], rcx
+        mov     gs:[CTX_TARGET], rcx
         mov     rcx, gs:[CTX_SCRATCH_RCX]
 template_hold_target.end:
 template_take_target:
         mov     gs:[CTX_SCRATCH_RCX], rcx
-        mov     rcx, gs:[CTX_BRANCH_TARGET]
+        mov     rcx, gs:[CTX_TARGET]
 template_take_target.end:
 
 # A function that must run natively. Its return address is read here first: if the stack is bad, the

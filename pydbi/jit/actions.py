@@ -22,7 +22,7 @@ _decref = ctypes.PYFUNCTYPE(None, ctypes.c_size_t)(("Py_DecRef", ctypes.pythonap
 Next = tuple[int, int]
 
 
-class Stop(Exception):
+class StopRun(Exception):  # noqa: N818: it is no error
     """A callback has asked to stop."""
 
 
@@ -44,7 +44,7 @@ class Actions:
 
         Raises:
             TypeError: it is no `VMAction`.
-            Stop: the guest is to stop here.
+            StopRun: the guest is to stop here.
         """
         cache, words = self._engine.cache, self._engine.guest.words
         gate = words[SLOT["GATE_INDEX"] >> 3] & 0xFFFFFFFF
@@ -74,11 +74,9 @@ class Actions:
         due = engine.instrumentation.applicable(point.app, point.following - point.app)
         for vector in due.after:
             registration = engine.instrumentation.by_vector[vector]
-            action = registration.callback(
-                engine.vm(), gpr, engine.guest.fpr, registration.data
-            )
+            action = registration.callback(engine.vm(), gpr, engine.guest.fpr, registration.data)
             if action == VMAction.STOP:
-                raise Stop
+                raise StopRun
             if action == VMAction.BREAK_TO_VM:
                 return gpr.rip, 0
             if action == VMAction.SKIP_PATCH:
@@ -107,4 +105,4 @@ class Actions:
         return self._engine.guest.gpr.rip, 0
 
     def _stop(self, point: GatePoint, gate: int) -> Next:
-        raise Stop
+        raise StopRun

@@ -55,7 +55,7 @@ class AppMemory:
         Raises:
             GuestFault: nothing there, or nothing that may be executed.
         """
-        parts = []
+        parts: list[bytes] = []
         while size > 0:
             page = self._pages.get(app >> PAGE_SHIFT)
             if page is None:
@@ -91,6 +91,11 @@ class AppMemory:
         else:
             for number in range(first, last + 1):
                 self._pages.pop(number, None)
+        self._starts = []
+
+    def forget_all(self) -> None:
+        """Read all pages anew when next asked for."""
+        self._pages.clear()
         self._starts = []
 
     def module_of(self, app: int) -> tuple[int, int, str]:

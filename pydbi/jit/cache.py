@@ -43,6 +43,8 @@ class Block(NamedTuple):
     app: int
     end: int
     """The app addresses it covers: [app, end)."""
+    entry: int
+    """Where direct jumps enter it; mostly the same as `code`."""
     code: int
     code_end: int
     """Its cache addresses, without a landing pad."""
@@ -93,8 +95,16 @@ class Arena:
         stub_base: the stub of exit *index* is at ``stub_base + EXIT_STUB_SIZE * index``.
     """
 
-    def __init__(self, low: int, high: int, size: int = ARENA_SIZE) -> None:
-        self.address = map_near(low, high, size, _PROTECTION)
+    def __init__(self, size: int, low: int = 0, high: int = 0) -> None:
+        """Map *size* bytes near [*low*, *high*), or anywhere.
+
+        Raises:
+            CacheError: no memory is free there.
+        """
+        if high:
+            self.address = map_near(low, high, size, _PROTECTION)
+        else:
+            self.address = map_memory(size, _PROTECTION)
         self.end = self.address + size
         self.memory = view(self.address, size)
         self.low_reach = self.end - REACH
@@ -118,7 +128,7 @@ class Arena:
         offset = address - self.address
         self.memory[offset : offset + len(data)] = data
 
-    def add_data(self, data: bytes) -> int:
+    def add_data(self, data: bytes | bytearray) -> int:
         """Put *data* at the arena's far end and return its address."""
         self.data_top -= len(data)
         offset = self.data_top - self.address
@@ -130,6 +140,7 @@ class CodeCache:
     """All generated code of a VM, and the maps from app addresses to it and back.
 
     Attributes:
+        far_arena: the one for code that no arena can lie near to, if there is such code.
         entries: cache address of the live block at each app address.
         exits: (app address it goes to, cache address of the displacement that decides where it
             goes now), by exit index; ``EXIT_SYSCALL`` as the displacement's address marks a
@@ -146,6 +157,7 @@ class CodeCache:
     def __init__(self, arena_size: int = ARENA_SIZE) -> None:
         self.arena_size = arena_size
         self.arenas: list[Arena] = []
+        self.far_arena: Arena | None = None
         self.entries: dict[int, int] = {}
         self.exits: list[tuple[int, int]] = []
         self.fallen: set[int] = set()
@@ -156,6 +168,7 @@ class CodeCache:
         self.generation = 0
         self.records_address = map_memory(GATE_RECORDS * GATE_RECORD_SIZE)
         self.records = view(self.records_address, GATE_RECORDS * GATE_RECORD_SIZE)
+        self.record_words = self.records.cast("Q")
         self._stub_chunks: list[int] = []
         self._by_page: dict[int, list[Block]] = {}
         self._paged = 0
@@ -184,16 +197,23 @@ class CodeCache:
     def arena_for(self, app: int, low: int, high: int) -> Arena:
         """Return an arena that reaches *app*, near [*low*, *high*) if it has to be made.
 
-        Raises:
-            CacheError: no memory is free there.
+        If there is no room so near, it is one that does not reach it: then operands relative to
+        RIP take a scratch register.
         """
         for arena in self.arenas:
             if arena.reaches(app):
                 return arena
-        try:
-            arena = Arena(low, high, self.arena_size)
-        except CacheError:
-            arena = Arena(app, app + 1, self.arena_size)
+        for near, far in ((low, high), (app, app + 1)):
+            try:
+                arena = Arena(self.arena_size, near, far)
+                break
+            except CacheError:
+                continue
+        else:
+            if self.far_arena is None:
+                self.far_arena = Arena(self.arena_size)
+                self.arenas.append(self.far_arena)
+            return self.far_arena
         self.arenas.append(arena)
         return arena
 
@@ -244,9 +264,8 @@ class CodeCache:
         return following - 1
 
     def record_word(self, gate: int, word: int) -> int:
-        """Return a word of a gate record: 0 callback vector, 1 rip, 2 resume address."""
-        place = gate * GATE_RECORD_SIZE + word * 8
-        return int.from_bytes(self.records[place : place + 8], "little")
+        """Return a word of a gate record: 0 vector, 1 rip, 2 resume address, 3 instruction."""
+        return self.record_words[gate * (GATE_RECORD_SIZE // 8) + word]
 
     def used_size(self) -> int:
         """Bytes of generated code, stubs and constants."""
@@ -270,7 +289,7 @@ class CodeCache:
     def block_of(self, cache_address: int) -> Block | None:
         """Return the block whose translation covers *cache_address*, removed ones included."""
         for fields in reversed(self.blocks):
-            if fields[2] <= cache_address < fields[3]:
+            if fields[3] <= cache_address < fields[4]:
                 return Block._make(fields)
         return None
 
@@ -293,7 +312,7 @@ class CodeCache:
 
     def is_live(self, block: Block) -> bool:
         """Whether *block* is what executes at its app address."""
-        return self.entries.get(block.app) == block.code
+        return self.entries.get(block.app) == block.entry
 
     def remove(self, block: Block) -> None:
         """Take *block* out of the maps; its code stays until the next reset."""
@@ -308,4 +327,5 @@ class CodeCache:
         for arena in self.arenas:
             unmap_memory(arena.address, arena.end - arena.address)
         self.arenas.clear()
+        self.far_arena = None
         unmap_memory(self.records_address, GATE_RECORDS * GATE_RECORD_SIZE)

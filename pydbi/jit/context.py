@@ -47,12 +47,10 @@ NATIVE_STACK_ENTRIES: Final = 0x700
 _SLOT_NAMES: Final = (
     # Machine code's own: where scratch registers and intermediate values rest.
     "SELF",  # this context's own address, so that `mov rbx, gs:[SELF]` finds it
-    "SCRATCH_RCX",  # rcx and r11 while an indirect branch looks for its target
-    "SCRATCH_R11",
+    "SCRATCH_RCX",  # rcx while an indirect branch looks for its target
     "SCRATCH_0",  # free for one patch or stub at a time
     "SCRATCH_1",
-    "BRANCH_TARGET",  # app address that a branch goes to, while its POSTINST callbacks run
-    "TARGET",  # app address that a lookup did not find
+    "TARGET",  # app address that an indirect branch goes to
     "ENTRY",  # cache address at which `enter` starts the guest
     "RESUME",  # cache address at which a gate goes on
     # What leaves the cache says why.
@@ -65,8 +63,7 @@ _SLOT_NAMES: Final = (
     "LEAVE_TAIL",
     "GATE",
     "GATE_RESUME",
-    "LOOKUP_MISS",  # L1 table entry of another target: rcx + r11 is that target
-    "LOOKUP_EMPTY",  # L1 table entry of no target
+    "LOOKUP_MISS",  # the first-level table has another target, or none
     "NATIVE_CALL",
     # The host's side.
     "HOST_RSP",
@@ -115,8 +112,8 @@ FIRST_EXIT: Final = 16
 """Reasons from here on are indices into the cache's list of exits."""
 
 GATE_RECORD_SIZE: Final = 32
-"""A gate record, 8 bytes each: offset of its callback vector, rip to show (0: BRANCH_TARGET), cache
-address to resume at, unused."""
+"""A gate record, 8 bytes each: offset of its callback vector, rip to show (0: TARGET), cache
+address to resume at, app address of its instruction."""
 
 VECTOR_SIZE: Final = 48
 """A callback vector, 8 bytes each: callable, a word the callee may use, vm, gpr, fpr, data."""

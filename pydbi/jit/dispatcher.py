@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from pydbi.errors import ReentryError
-from pydbi.jit.actions import Actions, Next, Stop
+from pydbi.jit.actions import Actions, Next, StopRun
 from pydbi.jit.cache import EXIT_SYSCALL
 from pydbi.jit.context import (
     FIRST_EXIT,
@@ -123,7 +123,7 @@ class Dispatcher:
                     indirect = False
                     app, code = self._handlers[reason]()
                 reason = _ENTER
-        except Stop:
+        except StopRun:
             return
         finally:
             self.running = False

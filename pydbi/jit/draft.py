@@ -25,14 +25,14 @@ class Draft:
         app: app address of the block; `code` its bytes.
         out: the translation so far; it will lie at cache address `base` in `arena`.
         shifts, scratch: see `Block`.
+        instruction: app address of the instruction that gates are emitted for.
         branch_vectors: callbacks (offsets of their vectors) to run when the last instruction has
             decided where to go.
-        condition_index: exit index of the taken side if the block ends in a plain jcc, else 0.
     """
 
     __slots__ = (
-        "app", "arena", "base", "branch_vectors", "cache", "code", "condition_index", "entries",
-        "exits", "out", "scratch", "shifts", "stub_base",
+        "app", "arena", "base", "branch_vectors", "cache", "code", "entries",
+        "exits", "instruction", "out", "scratch", "shifts", "stub_base",
     )  # fmt: skip
 
     def __init__(self, cache: CodeCache) -> None:
@@ -40,13 +40,12 @@ class Draft:
         self.entries = cache.entries
         self.exits = cache.exits
         self.arena: Arena
-        self.app = self.base = self.stub_base = 0
+        self.app = self.base = self.stub_base = self.instruction = 0
         self.code = b""
         self.out = bytearray()
         self.shifts: list[tuple[int, int]] = []
         self.scratch: list[tuple[int, int, int, int]] = []
         self.branch_vectors: Sequence[int] = ()
-        self.condition_index = 0
 
     def take_exits(self, count: int) -> int:
         """Reserve the next *count* exits, whose stubs lie one behind the other."""
@@ -84,13 +83,12 @@ class Draft:
         self.scratch.append((first, last, _CONTEXT_INDEX[register], slot))
 
     def gates(self, vectors: Sequence[int], rip: int) -> None:
-        """Emit a gate for each callback vector; callbacks see *rip* (0: slot BRANCH_TARGET)."""
+        """Emit a gate for each callback vector; callbacks see *rip* (0: slot TARGET)."""
         cache = self.cache
         out = self.out
         for vector in vectors:
             index = cache.record_count
             cache.record_count = index + 1
             out += _GATE_BEFORE + index.to_bytes(4, "little") + _GATE_AFTER
-            _record(
-                cache.records, index * GATE_RECORD_SIZE, vector, rip, self.base + len(out), 0
-            )
+            place = index * GATE_RECORD_SIZE
+            _record(cache.records, place, vector, rip, self.base + len(out), self.instruction)

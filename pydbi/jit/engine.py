@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
-from pydbi.jit.app_memory import AppMemory
+from pydbi.jit.app_memory import LONGEST_INSTRUCTION, AppMemory
 from pydbi.jit.broker import Broker
 from pydbi.jit.cache import ARENA_SIZE, Block, CodeCache
 from pydbi.jit.context import SLOT, VECTOR_SIZE
@@ -22,34 +21,44 @@ from pydbi.jit.instrumentation import (
 from pydbi.jit.linker import Linker
 from pydbi.jit.signals import install_fault_handler
 from pydbi.jit.translator import CacheFull, Translator
-from pydbi.types import InstPosition
+from pydbi.types import AnalysisType, InstPosition
+from pydbi.x86.analysis import InstAnalysis, add_symbol, analyse
+
+_COUNTERS = {
+    "blocks": "blocks translated, those forgotten since included",
+    "instructions": "instructions translated, in all these blocks",
+    "links": "exits linked to a block that was there already; new blocks are linked when made",
+    "direct_exits": "times the cache was left through an exit that was not linked yet",
+    "lookup_misses": "times an indirect branch went to an address without a landing pad",
+    "lookup_collisions": "times the second-level table had to be asked",
+    "native_calls": "functions that ran natively",
+    "system_calls": "system calls that Python handled",
+    "faults": "guest faults",
+    "resets": "times the whole cache was emptied, by request or because it was full",
+    "cache_bytes": "bytes of generated code, stubs and constants now",
+}
 
 
-@dataclass
 class Stats:
-    """Counters of what the engine did; every slow path has one."""
+    """Counters of what the engine did; every slow path has one.
 
-    blocks: int = 0
-    """Blocks translated, those forgotten since included."""
-    instructions: int = 0
-    """Instructions translated, in all these blocks."""
-    links: int = 0
-    """Exits linked to a block that was there already (new blocks are linked as they are made)."""
-    direct_exits: int = 0
-    """Times the cache was left through an exit that was not linked yet."""
-    lookup_misses: int = 0
-    """Times an indirect branch went to an address without a landing pad."""
-    lookup_collisions: int = 0
-    """Times the second-level table had to be asked."""
-    native_calls: int = 0
-    """Functions that ran natively."""
-    system_calls: int = 0
-    """System calls that Python handled."""
-    faults: int = 0
-    resets: int = 0
-    """Times the whole cache was emptied, by request or because it was full."""
-    cache_bytes: int = 0
-    """Generated code, stubs and constants now."""
+    Attributes:
+    """
+
+    blocks = instructions = links = direct_exits = lookup_misses = lookup_collisions = 0
+    native_calls = system_calls = faults = resets = cache_bytes = 0
+
+    def as_dict(self) -> dict[str, int]:
+        """Return the counters by name."""
+        return {name: getattr(self, name) for name in _COUNTERS}
+
+    def __repr__(self) -> str:
+        values = ", ".join(f"{name}={value}" for name, value in self.as_dict().items())
+        return f"Stats({values})"
+
+
+assert Stats.__doc__
+Stats.__doc__ += "".join(f"        {name}: {text}.\n" for name, text in _COUNTERS.items())
 
 
 class Engine:
@@ -77,6 +86,7 @@ class Engine:
             self.broker,
         )
         self.dispatcher = Dispatcher(self)
+        self.analyses: dict[tuple[int, int], InstAnalysis] = {}
         self._free_vectors: list[int] = []
         self._vector_count = 0
         self._retired: list[Registration] = []
@@ -160,6 +170,7 @@ class Engine:
         A block that is executing just now goes on to its end.
         """
         self.memory.forget(low, high)
+        self.analyses.clear()
         self._forget_blocks(low, high)
 
     def _forget_blocks(self, low: int, high: int) -> None:
@@ -168,7 +179,12 @@ class Engine:
             self.cache.remove(block)
 
     def forget_all(self) -> None:
-        """Remove all blocks; at once if none is executing, else as soon as the cache is left."""
+        """Remove all blocks; at once if none is executing, else as soon as the cache is left.
+
+        All code is read anew.
+        """
+        self.memory.forget_all()
+        self.analyses.clear()
         if not self.dispatcher.running:
             self._reset()
             return
@@ -203,9 +219,7 @@ class Engine:
         if vector == self._vector_count:
             self._vector_count += VECTOR_SIZE
         identity = self.instrumentation.next_identity()
-        registration = Registration(
-            identity, position, priority, low, high, callback, data, vector
-        )
+        registration = Registration(identity, position, priority, low, high, callback, data, vector)
         guest = self.guest
         guest.set_vector(vector, (callback, self.vm(), guest.gpr, guest.fpr, data))
         if single:
@@ -244,22 +258,52 @@ class Engine:
             self._free_vectors.append(registration.vector)
         self._retired.clear()
 
+    def current_instruction(self) -> int:
+        """Return the app address of the instruction whose callback is running.
+
+        Raises:
+            RuntimeError: none is.
+        """
+        if not self.dispatcher.running:
+            raise RuntimeError("no callback is running: there is no current instruction")
+        gate = self.guest.words[SLOT["GATE_INDEX"] >> 3] & 0xFFFFFFFF
+        return self.cache.record_word(gate, 3)
+
+    def analysis(self, app: int, kind: int) -> InstAnalysis:
+        """Return what is known about the instruction at *app*; remembered until it is forgotten.
+
+        Args:
+            kind: an `AnalysisType`.
+
+        Raises:
+            DecodeError: there is no instruction.
+        """
+        key = (app, kind)
+        known = self.analyses.get(key)
+        if known is None:
+            known = analyse(self.memory.read_data(app, LONGEST_INSTRUCTION) or b"", app)
+            if kind & AnalysisType.ANALYSIS_SYMBOL:
+                add_symbol(known)
+            self.analyses[key] = known
+        return known
+
     # Counting.
 
     def _count_blocks(self) -> None:
         self.stats.blocks += len(self.cache.blocks)
-        self.stats.instructions += sum(len(fields[4]) for fields in self.cache.blocks)
+        self.stats.instructions += sum(len(fields[5]) for fields in self.cache.blocks)
 
     def snapshot(self) -> Stats:
         """Return the counters as they stand."""
         words = self.guest.words
-        values = dict(vars(self.stats))
-        values["blocks"] += len(self.cache.blocks)
-        values["instructions"] += sum(len(fields[4]) for fields in self.cache.blocks)
-        values["lookup_collisions"] = words[SLOT["COUNT_L2_HITS"] >> 3]
-        values["native_calls"] = words[SLOT["COUNT_NATIVE_CALLS"] >> 3]
-        values["cache_bytes"] = self.cache.used_size()
-        return Stats(**values)
+        result = Stats()
+        vars(result).update(self.stats.as_dict())
+        result.blocks += len(self.cache.blocks)
+        result.instructions += sum(len(fields[5]) for fields in self.cache.blocks)
+        result.lookup_collisions = words[SLOT["COUNT_L2_HITS"] >> 3]
+        result.native_calls = words[SLOT["COUNT_NATIVE_CALLS"] >> 3]
+        result.cache_bytes = self.cache.used_size()
+        return result
 
 
 def _close(guest: Guest, cache: CodeCache, linker: Linker) -> None:

@@ -5,14 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pydbi.errors import CacheError, GuestFault
+from pydbi.jit.app_memory import LONGEST_INSTRUCTION
 from pydbi.jit.context import NATIVE_STACK_ENTRIES, NATIVE_STACK_OFFSET, SLOT
 from pydbi.jit.guest import Guest
 from pydbi.x86.instruction import TRUNCATED, decode
 
 if TYPE_CHECKING:
     from pydbi.jit.engine import Engine
-
-LONGEST_INSTRUCTION = 15
 
 
 def guest_fault(engine: Engine) -> GuestFault:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 from pydbi.host import cpu
@@ -25,8 +25,8 @@ from pydbi.jit.context import (
     ZMM_OFFSET,
 )
 from pydbi.jit.states import FPRState, GPRState
-from pydbi.jit.syscalls import syscall_table
 from pydbi.jit.stubs import AVX, AVX512, SSE, stubs
+from pydbi.jit.syscalls import syscall_table
 from pydbi.types import VMAction
 
 _THUNK_SIZE = 4096
@@ -35,6 +35,13 @@ _EFLAGS = GPR_OFFSET["eflags"] >> 3
 _ST = FPR_OFFSET + 32
 """Where ST(0) is kept: the first of eight 16-byte places in the FXSAVE area."""
 _FULL_FLAGS = SLOT["FULL_FLAGS"] >> 3
+
+
+def _vectorcall_address() -> int:
+    """PyObject_Vectorcall; Python 3.10 exports only its relative, which takes a dict for NULL."""
+    if hasattr(ctypes.pythonapi, "PyObject_Vectorcall"):
+        return _address_of("PyObject_Vectorcall")
+    return _address_of("PyObject_VectorcallDict")
 
 
 def _errno_location() -> int:
@@ -81,7 +88,7 @@ class Guest:
         slots[SLOT["SELF"]] = self.address
         slots[SLOT["ERRNO_ADDRESS"]] = _errno_location()
         slots[SLOT["SYSCALL_TABLE"]] = syscall_table()
-        slots[SLOT["VECTORCALL"]] = _address_of("PyObject_Vectorcall")
+        slots[SLOT["VECTORCALL"]] = _vectorcall_address()
         slots[SLOT["PY_DECREF"]] = _address_of("Py_DecRef")
         slots[SLOT["PY_CONTINUE"]] = id(VMAction.CONTINUE)
         for slot, value in slots.items():
@@ -101,7 +108,7 @@ class Guest:
 
     def clear_table(self) -> None:
         """Make the first-level lookup table empty."""
-        table = _empty_table(stubs().find("lookup_empty"))
+        table = _empty_table(stubs().find("lookup_miss"))
         ctypes.memmove(self.address + TABLE_OFFSET, table, len(table))
 
     def set_cache_ranges(self, ranges: list[tuple[int, int]]) -> None:
@@ -188,7 +195,7 @@ class Guest:
         unmap_memory(self.address, CONTEXT_SIZE)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _empty_table(entry: int) -> bytes:
     """Return the bytes of a lookup table whose entries are all *entry*."""
     return entry.to_bytes(8, "little") * TABLE_ENTRIES

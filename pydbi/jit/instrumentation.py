@@ -78,7 +78,7 @@ class InstrumentedRanges:
     def ranges(self) -> list[Range]:
         """Return what is included."""
         bounds = iter(self._bounds)
-        return [Range(low, high) for low, high in zip(bounds, bounds)]
+        return [Range(low, high) for low, high in zip(bounds, bounds, strict=False)]
 
     def bounds_around(self, address: int) -> tuple[int, int]:
         """Return the widest [low, high) around *address* within which inclusion is the same."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ctypes
 
+from pydbi.host import cpu
 from pydbi.host.memory import map_memory, unmap_memory, view
 from pydbi.jit.cache import EXIT_SYSCALL, FIRST_INDEX, REACH, Block, CodeCache
 from pydbi.jit.context import SLOT, TABLE_OFFSET
@@ -20,7 +21,7 @@ _JMP = 0xE9
 _L2_ENTRIES = 1 << 14
 _L2_GUARD = 1 << 12
 """Entries behind the last index: a probe never wraps around, and never runs off the end."""
-_WORD = (1 << 64) - 1
+_HALF = (1 << 32) - 1
 
 
 class Linker:
@@ -29,11 +30,16 @@ class Linker:
     def __init__(self, cache: CodeCache, guests: list[Guest]) -> None:
         self._cache = cache
         self._guests = guests
-        template = stubs().template("landing_pad")
-        self._pad_before, self._pad_after = template.around("minus_app", 8)
-        self.pad_size = len(template.code)
+        loop_is_fast = cpu.cpu().vendor in ("AuthenticAMD", "HygonGenuine")
+        self._pad = stubs().template(f"landing_pad_{'loop' if loop_is_fast else 'jrcxz'}")
+        self._pad_bias = 1 if loop_is_fast else 0
+        self._pad_low, self._pad_high = self._pad.holes["low"], self._pad.holes["high"]
+        self.pad_entry = self._pad.holes["entry"]
+        """Where in a landing pad it is entered, in bytes from its start."""
+        self.restore_size = len(self._pad.code) - self._pad.holes["restore"]
+        """How many bytes at a landing pad's end give the guest its rcx back."""
         self._far_before, _ = stubs().template("far_jump").around("target", 8)
-        self._lookup_empty = stubs().find("lookup_empty")
+        self._lookup_miss = stubs().find("lookup_miss")
         self._lookup_absent = stubs().find("lookup_absent")
         self._incoming: dict[int, list[int]] = {}
         self._indexed = FIRST_INDEX
@@ -90,12 +96,17 @@ class Linker:
 
     # Indirect branches.
 
-    def landing_pad(self, app: int) -> bytes:
+    def landing_pad(self, app: int) -> bytearray:
         """Return the code of the landing pad for *app*; it goes on right behind itself."""
-        return self._pad_before + (-app & _WORD).to_bytes(8, "little") + self._pad_after
+        code = bytearray(self._pad.code)
+        low = self._pad_bias - app & _HALF
+        high = self._pad_bias - (app >> 32) & _HALF
+        code[self._pad_low : self._pad_low + 4] = low.to_bytes(4, "little")
+        code[self._pad_high : self._pad_high + 4] = high.to_bytes(4, "little")
+        return code
 
     def enter_pad(self, app: int, pad: int) -> None:
-        """Let indirect branches to *app* go to the landing pad at cache address *pad*."""
+        """Let indirect branches to *app* enter the landing pad at cache address *pad*."""
         self._pads[app] = pad
         self._enter_l1(app, pad)
         if len(self._pads) * 2 > self._l2_entries:
@@ -112,7 +123,7 @@ class Linker:
             pad = arena.data_top - len(body) - 5
             displacement = code - arena.data_top
             arena.add_data(body + b"\xe9" + displacement.to_bytes(4, "little", signed=True))
-            self.enter_pad(app, pad)
+            self.enter_pad(app, pad + self.pad_entry)
         else:
             self._enter_l1(app, pad)
 
@@ -124,7 +135,7 @@ class Linker:
         for guest in self._guests:
             place = self._l1_place(app)
             if guest.words[place] == pad:
-                guest.words[place] = self._lookup_empty
+                guest.words[place] = self._lookup_miss
         place = self._l2_place(app)
         self._l2[place + 1] = self._lookup_absent  # the key stays: probes go on behind it
 

@@ -10,7 +10,7 @@ remembers between which cache offsets, so that a fault there can be reported exa
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache
+from functools import cache
 from struct import Struct
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -39,7 +39,8 @@ _REACH = 1 << 31
 _WORD = (1 << 64) - 1
 
 _SLOT_0, _SLOT_1 = SLOT["SCRATCH_0"], SLOT["SCRATCH_1"]
-_SLOT_RCX, _SLOT_R11 = SLOT["SCRATCH_RCX"], SLOT["SCRATCH_R11"]
+_SLOT_RCX = SLOT["SCRATCH_RCX"]
+STORE_RCX = store_gs(RCX, _SLOT_RCX)
 _GUEST_GS = SLOT["GUEST_GS"]
 
 _RETURN = stubs().template("return")
@@ -84,7 +85,6 @@ def emit_jcc(draft: Draft, special: Special) -> None:
         0x0F, 0x80 | condition, entries.get(target, stub) - site - 4,
         0xE9, entries.get(following, stub + 20) - site - 9,
     )  # fmt: skip
-    draft.condition_index = index
 
 
 def emit_loop(draft: Draft, special: Special) -> None:
@@ -190,12 +190,12 @@ def _emit_load_target(draft: Draft, special: Special) -> None:
         address = bytes((rex | 0x48, 0x8D, code[modrm] & 0xC7 | RCX << 3)) + code[modrm + 1 : end]
         if displacement:
             address = move_immediate(RCX, _rip_target(draft, special))
-        out += store_gs(R11, _SLOT_R11) + keep + address + load_gs(R11, _GUEST_GS)
+        out += store_gs(R11, _SLOT_1) + keep + address + load_gs(R11, _GUEST_GS)
         place = len(out)
         out += b"\x4a\x8b\x0c\x19"  # mov rcx, [rcx + r11]
         draft.rests(place, len(out), RCX, _SLOT_RCX)
-        draft.rests(place, len(out), R11, _SLOT_R11)
-        out += load_gs(R11, _SLOT_R11)
+        draft.rests(place, len(out), R11, _SLOT_1)
+        out += load_gs(R11, _SLOT_1)
     elif displacement:
         target = _rip_target(draft, special)
         load = keep + bytes((rex & ~1 | 0x48, 0x8B, 0x0D))  # mov rcx, [rip + ...]
@@ -207,9 +207,39 @@ def _emit_load_target(draft: Draft, special: Special) -> None:
             place = len(out)
             out += keep + b"\x48\x8b\x09"  # mov rcx, [rcx]
             draft.rests(place, len(out), RCX, _SLOT_RCX)
-    else:
+    elif code[modrm] & 0xC7 != 0xC0 | RCX or rex & 1:  # not rcx itself
         out += keep + bytes((rex | 0x48, 0x8B, code[modrm] & 0xC7 | RCX << 3))
         out += code[modrm + 1 : end]
+
+
+def overwrites_rcx(code: bytes, end: int) -> bool:
+    """Whether the instruction of *end* bytes at the start of *code* sets rcx without reading it.
+
+    Only the moves that compilers use are known; False is always safe.
+    """
+    at = 1 if code[0] & 0xF0 == 0x40 else 0
+    if at and code[0] & 0x04:  # REX.R: another register
+        return False
+    opcode = code[at]
+    if opcode == 0x0F:
+        at += 1
+        if code[at] not in _WIDENING_MOVES:
+            return False
+    elif opcode == 0xB9:
+        return not code[0] & 0x01 if at else True
+    elif opcode not in (0x8B, 0x8D):
+        return False
+    modrm = code[at + 1]
+    if modrm & 0x38 != RCX << 3:
+        return False
+    low = {modrm & 7}
+    if modrm < 0xC0 and modrm & 7 == 4:
+        sib = code[at + 2]
+        low = {sib & 7, sib >> 3 & 7}
+    return RCX not in low and at + 1 < end
+
+
+_WIDENING_MOVES = frozenset((0xB6, 0xB7, 0xBE, 0xBF))  # movzx, movsx
 
 
 def _address_prefixes(prefixes: bytes) -> tuple[bytes, int]:
@@ -266,7 +296,9 @@ def _move_address(instruction: Instruction, modrm: int, target: int) -> bytes:
         return move_immediate(register, target)
     if 0x66 in instruction.prefixes:  # 16 bits, the others stay: mov r16, imm16
         rex = bytes((0x41,)) if register & 8 else b""
-        return b"\x66" + rex + bytes((0xB8 | register & 7,)) + (target & 0xFFFF).to_bytes(2, "little")
+        return (
+            b"\x66" + rex + bytes((0xB8 | register & 7,)) + (target & 0xFFFF).to_bytes(2, "little")
+        )
     return move_immediate(register, target & 0xFFFFFFFF)
 
 
@@ -511,7 +543,7 @@ RULES: tuple[Rule, ...] = (
 """First match wins; the last matches everything."""
 
 
-@lru_cache(maxsize=None)
+@cache
 def rule_for(bits: int) -> Emit:
     """Return what to generate for an instruction with the traits *bits*."""
     return next(rule.emit for rule in RULES if rule.matches(bits))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import threading
-from functools import lru_cache
+from functools import cache
 from signal import SIGBUS, SIGFPE, SIGILL, SIGSEGV, SIGTRAP
 
 from pydbi.host.libc import libc, syscall
@@ -25,7 +25,7 @@ class _Stack(ctypes.Structure):
     _fields_ = [("sp", ctypes.c_size_t), ("flags", ctypes.c_int), ("size", ctypes.c_size_t)]
 
 
-@lru_cache(maxsize=None)
+@cache
 def install_fault_handler() -> None:
     """Put the fault handler before whatever handles these signals now; it passes on the rest.
 

@@ -47,5 +47,5 @@ def simulateCall(ctx: GPRState, returnAddress: int, args: Sequence[int] = ()) ->
     words = [index(returnAddress) & mask, *beyond]
     writeMemory(rsp, b"".join(word.to_bytes(8, "little") for word in words))
     ctx.rsp = rsp
-    for name, value in zip(ARGUMENT_REGISTERS, values):
+    for name, value in zip(ARGUMENT_REGISTERS, values, strict=False):
         setattr(ctx, name, value)

@@ -59,7 +59,8 @@ class GPRState(ctypes.Structure):
         setattr(self, _name_of(index), value)
 
     def __str__(self) -> str:
-        lines = (f"{name:7}: {getattr(self, name):#018x}" for name, _ in self._fields_)
+        names = (*GPR_NAMES, "fs", "gs")
+        lines = (f"{name:7}: {getattr(self, name):#018x}" for name in names)
         return "\n".join(("=== GPRState begin ===", *lines, "=== GPRState end ===", ""))
 
     def __copy__(self) -> GPRState:
@@ -85,7 +86,6 @@ class _Register80(ctypes.Structure):
 class _FXSaveHeader(ctypes.Structure):
     """The FXSAVE area up to the XMM registers (SDM vol. 2, FXSAVE, 64-bit layout)."""
 
-    _pack_ = 1
     _fields_ = [
         ("rfcw", ctypes.c_uint16),
         ("rfsw", ctypes.c_uint16),

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import ctypes
 import json
-from functools import lru_cache
-from importlib.resources import files
+from functools import cache
+from pathlib import Path
 from typing import NamedTuple
 
 from pydbi.host import cpu
@@ -31,7 +31,6 @@ _SWITCH_SLOTS = {
 }
 _FIXED_SLOTS = {
     SLOT["LOOKUP_MISS"]: "lookup_miss",
-    SLOT["LOOKUP_EMPTY"]: "lookup_empty",
     SLOT["NATIVE_CALL"]: "native_call",
 }
 
@@ -58,11 +57,9 @@ class Stubs:
     """The stubs in memory: where each is, and which variant of the switch fits which guest."""
 
     def __init__(self) -> None:
-        folder = files("pydbi.jit")
-        blob = folder.joinpath("stubs_x86_64.bin").read_bytes()
-        self._offsets: dict[str, int] = json.loads(
-            folder.joinpath("stubs_x86_64.json").read_text()
-        )
+        folder = Path(__file__).parent
+        blob = (folder / "stubs_x86_64.bin").read_bytes()
+        self._offsets: dict[str, int] = json.loads((folder / "stubs_x86_64.json").read_text())
         self._blob = blob
         self.size = len(blob)
         self.address = map_memory(self.size)
@@ -109,7 +106,7 @@ class Stubs:
         return {slot: self.find(f"{name}_{suffix}") for slot, name in _SWITCH_SLOTS.items()}
 
 
-@lru_cache(maxsize=None)
+@cache
 def stubs() -> Stubs:
     """Return the process's stubs, mapping them on first use."""
     return Stubs()

@@ -6,7 +6,7 @@ The few here would change what the engine stands on.
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache
 from typing import TYPE_CHECKING
 
 from pydbi.errors import UnsupportedInstruction
@@ -24,13 +24,13 @@ _EFAULT, _EINVAL = 14, 22
 
 _REFUSED = {
     SYS_RT_SIGRETURN: "rt_sigreturn outside a signal handler",
-    SYS_CLONE: "clone: start threads with pthread_create and processes with fork, which run natively",
+    SYS_CLONE: "clone: call pthread_create or fork, which run natively",
     SYS_VFORK: "vfork: call libc's vfork or posix_spawn, which run natively",
     SYS_CLONE3: "clone3: start threads with pthread_create, which runs natively",
 }
 
 
-@lru_cache(maxsize=None)
+@cache
 def syscall_table() -> int:
     """Return the address of the table that says, by number, which calls leave the cache."""
     address = map_memory(TABLE_SIZE)

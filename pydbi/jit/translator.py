@@ -12,12 +12,14 @@ from pydbi.errors import DecodeError, UnsupportedInstruction
 from pydbi.jit.app_memory import LONGEST_INSTRUCTION, AppMemory
 from pydbi.jit.broker import Broker
 from pydbi.jit.cache import GATE_RECORDS, HEADROOM, Arena, CodeCache, GatePoint
+from pydbi.jit.context import SLOT
 from pydbi.jit.draft import GATE_SIZE, Draft
 from pydbi.jit.guest import Guest
 from pydbi.jit.instrumentation import Instrumentation, InstrumentedRanges
 from pydbi.jit.linker import Linker
-from pydbi.jit.patches import Special, emit_push, rule_for
+from pydbi.jit.patches import STORE_RCX, Special, emit_push, overwrites_rcx, rule_for
 from pydbi.jit.stubs import stubs
+from pydbi.x86.registers import RCX
 from pydbi.x86.scanner import FLOW, INVALID, LIMIT, TRUNCATED, scan_block
 from pydbi.x86.traits import AVX512, FLOW_MASK, FSBASE, SYSCALL, SYSTEM_FLAGS, X87
 
@@ -26,13 +28,14 @@ BLOCK_LIMIT = 256
 LONG_WINDOW = 4096
 _JUMP = b"\xe9"
 _JUMP_SIZE = 5
+_SLOT_RCX = SLOT["SCRATCH_RCX"]
 _STATE = X87 | AVX512 | SYSTEM_FLAGS | FSBASE
 _NATIVE = stubs().template("native")
 
 Scanned = tuple[list[int], list[Special], int, int]
 
 
-class CacheFull(Exception):
+class CacheFull(Exception):  # noqa: N818: it is no error
     """The cache must be reset before another block is translated."""
 
 
@@ -91,16 +94,24 @@ class Translator:
             arena = self._choose_arena(app)
         if arena.data_top - arena.code_top < HEADROOM and self._cache.is_full(arena):
             raise CacheFull
+        gated = instrumented and self._instrumentation.anything_in(app, app + end)
         top = arena.code_top
         base = self._place_behind(origin, arena, top) if origin else top
         draft = self._draft
         draft.app, draft.code, draft.arena, draft.base = app, code, arena, base
-        draft.out = out = bytearray(self._linker.landing_pad(app)) if pad else bytearray()
+        draft.out = out = self._linker.landing_pad(app) if pad else bytearray()
+        if pad and not gated and overwrites_rcx(code, end):
+            # What the pad would load is overwritten at once; until then it rests in its slot.
+            del out[-self._linker.restore_size :]
+            draft.rests(len(out), len(out) + (starts[1] if starts[1:] else end), RCX, _SLOT_RCX)
+            entry = self._add_direct_entry(arena, base + len(out))
+        else:
+            entry = base + len(out)
         start = base + len(out)
         entries = draft.entries
-        entries[app] = start  # the block may jump to itself
+        entries[app] = entry  # the block may jump to itself
         try:
-            if instrumented and self._instrumentation.anything_in(app, app + end):
+            if gated:
                 self._emit_instrumented(scanned)
             else:
                 draft.branch_vectors = ()
@@ -131,12 +142,18 @@ class Translator:
             raise
         if status != FLOW:
             draft.exit(_JUMP, app + end)
-        self._place(app, end, start, starts)
+        self._place(app, end, entry, start, starts)
         if origin:
             self._connect(origin, app, start, top)
-        return start
+        return entry
 
-    def _place(self, app: int, end: int, start: int, starts: list[int]) -> None:
+    def _add_direct_entry(self, arena: Arena, start: int) -> int:
+        """Return where direct jumps enter a block that believes rcx to rest in its slot."""
+        jump_end = arena.data_top
+        distance = (start - jump_end).to_bytes(4, "little", signed=True)
+        return arena.add_data(STORE_RCX + _JUMP + distance)
+
+    def _place(self, app: int, end: int, entry: int, start: int, starts: list[int]) -> None:
         """Copy the draft into its arena and enter the block in the maps."""
         draft = self._draft
         arena, base, out = draft.arena, draft.base, draft.out
@@ -155,9 +172,11 @@ class Translator:
             scratch = tuple((f + pad, t + pad, r, s) for f, t, r, s in draft.scratch)
             draft.scratch.clear()
         packed = bytes(starts) if end < 256 else tuple(starts)
-        self._cache.blocks.append((app, app + end, start, base + size, packed, shifts, scratch))
+        self._cache.blocks.append(
+            (app, app + end, entry, start, base + size, packed, shifts, scratch)
+        )
         if pad:
-            self._linker.enter_pad(app, base)
+            self._linker.enter_pad(app, base + self._linker.pad_entry)
 
     # A block is best placed where the jump to it would be: then there is no jump.
 
@@ -193,9 +212,7 @@ class Translator:
         else:
             self._linker.link(origin, start)
 
-    def _scan_further(
-        self, app: int, code: bytes, scanned: Scanned
-    ) -> tuple[bytes, Scanned]:
+    def _scan_further(self, app: int, code: bytes, scanned: Scanned) -> tuple[bytes, Scanned]:
         """Finish a scan that ran out of bytes, or came to bytes that are no instruction."""
         starts, specials, end, status = scanned
         if status == TRUNCATED:
@@ -273,7 +290,7 @@ class Translator:
 
     def _emit_instrumented(self, scanned: Scanned) -> None:
         """Emit the block with a gate for every callback that is due in it."""
-        starts, specials, end, status = scanned
+        starts, specials, end, _status = scanned
         draft, cache = self._draft, self._cache
         app, code, out, base = draft.app, draft.code, draft.out, draft.base
         due = self._instrumentation.applicable
@@ -282,12 +299,13 @@ class Translator:
         room = (draft.arena.data_top - draft.arena.code_top - HEADROOM // 2) // GATE_SIZE // 2
         limit = min(cache.record_count + room, GATE_RECORDS)
         seen = 0
-        for start, stop in zip(starts, [*starts[1:], end]):
+        for start, stop in zip(starts, [*starts[1:], end], strict=False):
             before, after = due(app + start, stop - start)
             draft.shift(start)
             if cache.record_count + len(before) + 2 * len(after) > limit:
                 raise CacheFull
             first = cache.record_count
+            draft.instruction = app + start
             if before:
                 draft.gates(before, app + start)
             body = base + len(out)
@@ -321,11 +339,11 @@ class Translator:
             raise CacheFull
         draft = self._draft
         draft.app, draft.code, draft.arena, draft.base = app, b"", arena, arena.code_top
-        draft.out = bytearray(self._linker.landing_pad(app)) if pad else bytearray()
+        draft.out = self._linker.landing_pad(app) if pad else bytearray()
         start = draft.base + len(draft.out)
         draft.out += _NATIVE.filled("target", app.to_bytes(8, "little"))
         draft.entries[app] = start
-        self._place(app, 1, start, [0])
+        self._place(app, 1, start, start, [0])
         return start
 
     def translate_call(self, app: int, return_address: int) -> int:
@@ -344,5 +362,5 @@ class Translator:
         draft.out = bytearray()
         emit_push(draft, return_address)
         draft.exit(_JUMP, app)
-        self._place(app, 1, draft.base, [0])
+        self._place(app, 1, draft.base, draft.base, [0])
         return draft.base

@@ -262,6 +262,8 @@ def _run(options: argparse.Namespace, output: BinaryIO) -> None:
     _instrument(vm, address, options)
     gpr = vm.getGPRState()
     stack = pydbi.allocateVirtualStack(gpr, _STACK_SIZE)
+    if stack is None:
+        raise MemoryError(f"no memory for a stack of {_STACK_SIZE} bytes")
     gpr.rax = len(call.floats)  # what a variadic function expects in al
     vm.setGPRState(gpr)
     fpr = vm.getFPRState()

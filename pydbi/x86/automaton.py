@@ -8,7 +8,7 @@ are records, which describe a special instruction. The others are the next rows.
 The rows are learned, not written down. An entry that was never needed says UNKNOWN; when
 it is, the scanner asks the reference decoder and calls `learn`, which fills the entry in for all
 opcodes of the same form. So importing costs nothing, there is one source of truth, and code that
-is met once costs no more than the forms it has: about 150 rows and 200 records serve libc.
+is met once costs no more than the forms it has: about 250 rows and 150 records serve libc.
 
 Threads may learn at the same time without a lock: rows and records are only ever added, complete
 before they are published; at worst something is learned twice.

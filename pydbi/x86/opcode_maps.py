@@ -110,6 +110,7 @@ ff /6                   : M
 TWO_BYTE: Final = """
 00 /0-1,4-5             : M
 00 /2-3                 : M TRAP
+00 mem /5               : M LOCK
 01 mem /0-1,4           : M
 01 mem /2-3,6-7         : M TRAP
 01 mem f3 /5            : M
@@ -182,9 +183,8 @@ ae np mem /2-3          : M SSE
 ae np mem /4-6          : M X87 SSE AVX512
 ae np mem /7            : M
 ae np reg /5-7          : M
-ae f3 reg /0-1          : M FSBASE
-ae f3 reg /2-3          : M GSBASE
-ae f3 reg /0            : M FSBASE
+ae f3 reg /0,2          : M FSBASE
+ae f3 reg /1,3          : M GSBASE
 ae f3 /4                : M
 ae f3 reg /5            : M
 ae f3 mem /6            : M

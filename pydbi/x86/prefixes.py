@@ -111,5 +111,9 @@ def resolve_traits(form: Form, flags: int, is_memory: bool, is_rip_relative: boo
 
 
 def evex_allows(byte: int) -> bool:
-    """Tell whether the last EVEX payload byte is possible: zeroing needs a mask, 1024 bits b."""
-    return byte & 0x87 != 0x80 and byte & 0x70 != 0x60
+    """Tell whether the last EVEX payload byte is possible: no vector has length 3.
+
+    With b set the field is a rounding mode instead. Zeroing without a mask is #UD where an
+    instruction can be masked; where it cannot, AMD processors ignore the bit, so it passes here.
+    """
+    return byte & 0x70 != 0x60

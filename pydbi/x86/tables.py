@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
 from typing import Final, NamedTuple
 
 from pydbi.x86 import opcode_maps
@@ -58,11 +59,14 @@ _PROPERTIES: Final = {
 }
 
 
-def _numbers(text: str) -> Iterator[int]:
-    """Yield the numbers of ``"1,a-c"``."""
+@cache
+def _numbers(text: str) -> tuple[int, ...]:
+    """Return the numbers of ``"1,a-c"``."""
+    numbers: list[int] = []
     for part in text.split(","):
         first, _, last = part.partition("-")
-        yield from range(int(first, 16), int(last or first, 16) + 1)
+        numbers += range(int(first, 16), int(last or first, 16) + 1)
+    return tuple(numbers)
 
 
 def _form_number(properties: list[str]) -> int:
@@ -79,26 +83,27 @@ def _form_number(properties: list[str]) -> int:
             bits |= _PROPERTIES.get(word) or getattr(_traits, word)
     form = Form(modrm, immediate, bits)
     if form not in FORMS:
+        if len(FORMS) == FIRST_GROUP:
+            raise OverflowError("more forms than there are numbers below FIRST_GROUP")
         FORMS.append(form)
     return FORMS.index(form)
 
 
-def _modrm_selection(word: str) -> set[int]:
+@cache
+def _modrm_selection(word: str) -> frozenset[int]:
     """Return the ModRM bytes that a selector names."""
     if word == "mem":
-        return set(range(0xC0))
+        return frozenset(range(0xC0))
     if word == "reg":
-        return set(range(0xC0, 0x100))
-    numbers = set(_numbers(word[1:]))
+        return frozenset(range(0xC0, 0x100))
+    numbers = frozenset(_numbers(word[1:]))
     if word[0] == "=":
         return numbers
-    return {modrm for modrm in range(256) if modrm >> 3 & 7 in numbers}
+    return frozenset(modrm for modrm in range(256) if modrm >> 3 & 7 in numbers)
 
 
-def _cell_number(cell: int | bytearray) -> int:
-    """Return the form number of *cell*, or the number of the group that it is."""
-    if isinstance(cell, int):
-        return cell
+def _group_number(cell: bytearray) -> int:
+    """Return the number of the group that *cell* is, a new one if need be."""
     group = bytes(cell)
     if group not in GROUPS:
         GROUPS.append(group)
@@ -110,7 +115,7 @@ class Line(NamedTuple):
 
     opcodes: list[int]
     prefixes: list[int]
-    modrms: set[int] | None
+    modrms: frozenset[int] | None
     properties: list[str]
 
 
@@ -120,7 +125,7 @@ def parse_lines(specification: str) -> Iterator[Line]:
         left, _, right = line.partition(":")
         opcodes: list[int] = []
         prefixes: list[int] = []
-        modrms: set[int] | None = None
+        modrms: frozenset[int] | None = None
         for word in left.split():
             if word in ("mem", "reg") or word[0] in "/=":
                 chosen = _modrm_selection(word)
@@ -148,7 +153,10 @@ def _parse(specification: str) -> tuple[bytes, bytes, bytes, bytes]:
                     row[opcode] = cell = bytearray((cell,)) * 256
                 for modrm in modrms:
                     cell[modrm] = form
-    none, osz, rep, repne = (bytes(map(_cell_number, row)) for row in cells)
+    none, osz, rep, repne = (
+        bytes([cell if isinstance(cell, int) else _group_number(cell) for cell in row])
+        for row in cells
+    )
     return none, osz, rep, repne
 
 

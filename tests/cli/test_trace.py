@@ -94,8 +94,9 @@ def test_stack_arguments_reach_a_variadic_function() -> None:
         "1", "2", "3", "4", "5", "6", "7.25",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    # The C library writes its own buffer when the process ends, behind everything of Python's.
-    assert done.stdout.endswith("result: 17 (0x11)\n1 2 3 4 5 6 7.25|")
+    # The C library has a buffer of its own: its text may come before or after Python's.
+    assert "1 2 3 4 5 6 7.25|" in done.stdout
+    assert "result: 17 (0x11)\n" in done.stdout
 
 
 def test_other_modules_are_shown_on_request() -> None:

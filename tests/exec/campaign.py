@@ -23,6 +23,7 @@ from typing import IO, Any
 from tests.child import child_environment
 from tests.exec.batch import Batch, assemble_batch, make_snippet
 from tests.exec.gnu_as import AssemblyError
+from tests.exec.modes import MODES as ALL_MODES
 from tests.exec.snippets import Snippet
 from tests.exec.worker import Job
 
@@ -44,7 +45,7 @@ class Failure:
 
     snippet: Snippet
     mode: str
-    low: bool
+    place: str
     differences: list[str]
 
 
@@ -124,21 +125,21 @@ class Worker:
 
 
 def _run_batch(
-    worker: Worker, batch: Batch, low: bool, modes: tuple[str, ...], engine: str
+    worker: Worker, batch: Batch, place: str, modes: tuple[str, ...], engine: str
 ) -> list[Failure]:
     failures: list[Failure] = []
     first = 0
     while first < len(batch.cases):
         index, phase = first, "start"
-        for event in worker.events(Job(engine, modes, low, batch, first)):
+        for event in worker.events(Job(engine, modes, place, batch, first)):
             if "phase" in event:
                 index, phase = event["index"], event["phase"]
             elif "failure" in event:
                 snippet = batch.cases[event["index"]].snippet
-                failures.append(Failure(snippet, event["failure"], low, event["differences"]))
+                failures.append(Failure(snippet, event["failure"], place, event["differences"]))
             elif "died" in event:
                 snippet = batch.cases[index].snippet
-                failures.append(Failure(snippet, phase, low, event["died"].splitlines()))
+                failures.append(Failure(snippet, phase, place, event["died"].splitlines()))
                 first = index + 1
             else:
                 first = len(batch.cases)
@@ -151,29 +152,29 @@ def run_snippets(
     snippets: Sequence[Snippet],
     *,
     modes: tuple[str, ...] = MODES,
+    places: tuple[str, ...] = ("low", "near"),
     engine: str = ENGINE,
-    parallel: int = 2,
 ) -> list[Failure]:
-    """Run all snippets, half of the batches at low addresses and half near the libraries."""
+    """Run all snippets, batches in turn at each of the places, in as many children at a time."""
     chunks = [snippets[at : at + _BATCH_SIZE] for at in range(0, len(snippets), _BATCH_SIZE)]
 
     def run_share(share: int) -> list[Failure]:
         failures = []
         with Worker() as worker:
-            for chunk in chunks[share::parallel]:
+            for chunk in chunks[share :: len(places)]:
                 batch = assemble_batch(chunk)
-                failures += _run_batch(worker, batch, share % 2 == 0, modes, engine)
+                failures += _run_batch(worker, batch, places[share], modes, engine)
                 if len(failures) > 10 * _MOST_REPORTED:
                     break
         return failures
 
-    with ThreadPoolExecutor(parallel) as pool:
-        return [failure for share in pool.map(run_share, range(parallel)) for failure in share]
+    with ThreadPoolExecutor(len(places)) as pool:
+        return [failure for share in pool.map(run_share, range(len(places))) for failure in share]
 
 
-def run_in(worker: Worker, snippets: Sequence[Snippet], engine: str = ENGINE) -> list[Failure]:
+def run_in(worker: Worker, snippets: Sequence[Snippet], *, place: str = "low") -> list[Failure]:
     """Run a few snippets in a child that is there already."""
-    return _run_batch(worker, assemble_batch(snippets), True, MODES, engine)
+    return _run_batch(worker, assemble_batch(snippets), place, MODES, ENGINE)
 
 
 def _fails(worker: Worker, snippet: Snippet, like: Failure, engine: str) -> Failure | None:
@@ -183,8 +184,8 @@ def _fails(worker: Worker, snippet: Snippet, like: Failure, engine: str) -> Fail
         batch = assemble_batch([snippet])
     except AssemblyError:
         return None
-    modes = tuple(mode for mode in MODES if mode in (like.mode, "plain"))
-    for failure in _run_batch(worker, batch, like.low, modes, engine):
+    modes = (like.mode,) if like.mode in ALL_MODES else MODES
+    for failure in _run_batch(worker, batch, like.place, modes, engine):
         if failure.mode == like.mode:
             return failure
     return None
@@ -239,8 +240,7 @@ def describe(failure: Failure, *, alone: bool = True) -> str:
     pointers = " ".join(f"{name}=data+{at:#x}" for name, at in snippet.pointers.items())
     lines = [
         f"family {snippet.family}, seed {snippet.seed}, in mode or phase {failure.mode!r}, "
-        f"{'low addresses' if failure.low else 'near the libraries'}"
-        + ("" if alone else "; does NOT fail when it runs alone"),
+        f"code {failure.place!r}" + ("" if alone else "; does NOT fail when it runs alone"),
         *(f"  {line}" for line in failure.differences[:24]),
         f"  bytes: {code.hex()}",
         f"  pointers: {pointers} index={snippet.index_register}",
@@ -262,11 +262,16 @@ def report(failures: Sequence[Failure], engine: str = ENGINE) -> str:
     return "\n\n".join(lines)
 
 
-def check(family: str, *, cases: int | None = None, first_seed: int = FIRST_SEED) -> None:
+def check(
+    family: str,
+    *,
+    cases: int = CASES,
+    modes: tuple[str, ...] = MODES,
+    places: tuple[str, ...] = ("low", "near"),
+) -> None:
     """Run cases of one family and fail with a report if any of them differs from the CPU."""
-    count = CASES if cases is None else cases
-    print(f"{family}: seeds {first_seed} to {first_seed + count - 1}")
-    snippets = [make_snippet(family, seed) for seed in range(first_seed, first_seed + count)]
-    failures = run_snippets(snippets)
+    print(f"{family}: seeds {FIRST_SEED} to {FIRST_SEED + cases - 1}")
+    snippets = [make_snippet(family, FIRST_SEED + number) for number in range(cases)]
+    failures = run_snippets(snippets, modes=modes, places=places)
     if failures:
         raise AssertionError(report(failures))

@@ -33,7 +33,7 @@ ARITHMETIC = [
     ("movsxd <d64>, <sm32>", ""),
     ("lea <d>, [<s64> + <q64>*4 + 77]", WIDE),
     ("lea <d>, [rip + data + 5]", WIDE),
-    ("lea <d>, [<s32> + <s32>]", TWO),
+    ("lea <d>, [<q32> + <s32>]", TWO),
     ("bswap <d>", TWO),
     ("imul <d>, <sm>", WIDE),
     ("imul <d>, <sm>, <i>", WIDE),

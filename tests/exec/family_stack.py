@@ -102,7 +102,7 @@ def switch_stack(writer: Writer) -> Group:
     if kind == 1:
         register = writer.pick()
         return [f"lea {register}, [rip + data + {place}]", f"xchg {register}, rsp",
-                f"push {register}", "push rsp", writer.expand("pop <m64>"), "pop rsp"]  # fmt: skip
+                f"push {register}", "push rsp", "pop [rip + data + 4096]", "pop rsp"]  # fmt: skip
     if kind == 2:
         return ["lea rax, [rsp + 16]", "push rax", "pop rsp"]
     return ["mov rax, rsp", "push rsp", "push rax", "pop rsp", "lea rsp, [rsp - 8]", "pop rbx"]

@@ -37,7 +37,7 @@ TIMELY = {
 # Prefixes without effect, and sizes that only prefixes give. Each is one group of lines.
 PREFIXES = [
     [".byte 0x40; push rax", "pop rbx"],
-    [".byte 0x4F; nop"],
+    [".byte 0x4E; nop"],
     [".byte 0x66; nop", ".byte 0x66, 0x66; nop", ".byte 0xF2; nop"],
     [".byte 0x48; add rax, rdx"],  # two REX prefixes: the last one counts
     [".byte 0x41; .byte 0x66; add eax, edx"],  # REX before a legacy prefix: ignored

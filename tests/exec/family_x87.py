@@ -34,7 +34,8 @@ MMX = [
         psrlw psrld psrlq psraw psrad pavgb pmaxub pminsw psadbw pmuludq paddq pmulhuw
         """
     )),
-    "punpcklbw <mm>, <mm>", "punpckldq <mm>, <m32>", "movq <mm>, <mms>", "movq <m64>, <mm>", "movd <mm>, <sm32>", "movd <dm32>, <mm>",
+    "punpcklbw <mm>, <mm>", "punpckldq <mm>, <m32>", "movq <mm>, <mms>",
+    "movq <m64>, <mm>", "movd <mm>, <sm32>", "movd <dm32>, <mm>",
     "movq <d64>, <mm>", "pshufw <mm>, <mms>, <b>", "pinsrw <mm>, <s32>, <b>",
     "pextrw <d32>, <mm>, <b>", "pmovmskb <d32>, <mm>", "psllq <mm>, <b>", "movntq <m64>, <mm>",
     "movq2dq <x>, <mm>", "movdq2q <mm>, <x>", "cvtpi2ps <x>, <mms>", "cvttps2pi <mm>, <x>",

@@ -183,12 +183,10 @@ def _printed(value: Any) -> str:
     return hex(value) if isinstance(value, int) else "0x" + bytes(value)[::-1].hex()
 
 
-def differences(expected: State, actual: State, *, ignore: tuple[str, ...] = ()) -> list[str]:
+def differences(expected: State, actual: State) -> list[str]:
     """One line for each register that differs: general registers and flags first, then the rest."""
     found = []
     for name in actual:
-        if name in ignore:
-            continue
         want, got = _comparable(expected, name), actual[name]
         if name == "eflags":
             changed = (want ^ got) & FLAGS_COMPARED

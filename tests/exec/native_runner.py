@@ -23,7 +23,7 @@ _UCONTEXT_NAMES = (
 TRACE_NAMES = (*GPR_NAMES, "rip", "eflags")
 _ORDER = tuple(_UCONTEXT_NAMES.index(name) for name in TRACE_NAMES)
 _SA_SIGINFO, _SA_ONSTACK = 4, 0x08000000
-_MAX_STEPS = 4096
+_MAX_STEPS = 1 << 15
 _ALTERNATE_STACK_SIZE = 1 << 16
 
 Step = tuple[int, ...]
@@ -93,11 +93,13 @@ class NativeRunner:
         self._run()
         return from_block(self._pages[self._out : self._out + BLOCK_SIZE], state)
 
-    def trace(self, start: int, stop: int, state: State) -> tuple[list[Step], bool]:
+    def trace(self, start: int, stop: int, state: State) -> list[Step]:
         """Single-step the same, and return the registers before each instruction in the snippet.
 
-        A REP instruction counts once for each iteration. The second value is whether the trace is
-        complete: it has a maximal length.
+        A REP instruction counts once for each iteration.
+
+        Raises:
+            ValueError: there are too many steps.
         """
         struct.pack_into("<Q", self._pages, _COUNT, 0)
         action, old_action = _SignalAction(), _SignalAction()
@@ -118,7 +120,9 @@ class NativeRunner:
         for index in range(count):
             values = _STEP.unpack_from(self._trace, index * _STEP.size)
             steps.append(tuple(values[at] for at in _ORDER))
-        return steps, count < _MAX_STEPS
+        if count == _MAX_STEPS:
+            raise ValueError(f"over {_MAX_STEPS} steps from {start:#x}")
+        return steps
 
 
 def _check(result: int) -> None:

@@ -61,7 +61,6 @@ class Snippet:
     only the addresses are compared."""
     low_only: bool = False
     """Needs all addresses below 4 GiB (address-size prefixes)."""
-    ignore: tuple[str, ...] = ()
 
     def text(self, number: int) -> str:
         """The lines, with labels that are unique in a batch; ``@`` stands for the number."""

@@ -36,6 +36,20 @@ def test_runs_as_on_the_cpu(family: str) -> None:
     campaign.check(family)
 
 
+@pytest.mark.parametrize("mode", ["clearing", "nested", "sparse", "pieces"])
+@pytest.mark.parametrize("family", ["branches", "mixed"])
+def test_runs_as_on_the_cpu_in_another_mode(family: str, mode: str) -> None:
+    """Callbacks that clear the cache, run another VM, or are few change nothing; nor do cuts."""
+    campaign.check(family, modes=(mode,))
+
+
+@pytest.mark.parametrize("place", ["distant", "crowded"])
+@pytest.mark.parametrize("family", ["branches", "mixed"])
+def test_runs_as_on_the_cpu_out_of_reach(family: str, place: str) -> None:
+    """Code over 2 GiB from the cache's beginning, or with nothing free for 2 GiB around it."""
+    campaign.check(family, places=(place,))
+
+
 @st.composite
 def _snippets(draw: st.DrawFn) -> Snippet:
     """A sequence whose every choice is hypothesis's, so that hypothesis can shrink it."""

@@ -15,12 +15,15 @@ import signal
 from types import TracebackType
 from typing import Final, NamedTuple
 
-__all__ = ["EXECUTED", "FAULT", "UNDEFINED", "Outcome", "Processor"]
+__all__ = ["EXECUTED", "FAULT", "FETCH", "TOO_LONG", "UNDEFINED", "Outcome", "Processor"]
 
 #: Outcomes: the instruction completed, it is none (#UD), or it is one that faults otherwise.
 EXECUTED: Final = "executed"
 UNDEFINED: Final = "undefined"
 FAULT: Final = "fault"
+#: It needs more bytes than were given, or than the limit of 15 permits.
+FETCH: Final = "fetch"
+TOO_LONG: Final = "perhaps too long"
 
 _PTRACE_TRACEME: Final = 0
 _PTRACE_POKEDATA: Final = 5
@@ -134,7 +137,7 @@ class Processor:
     def step(self, code: bytes, flags: int = 0, **registers: int) -> Outcome:
         """Execute the instruction that *code* begins with; length is that of *code*.
 
-        kind is "fetch" where more bytes are needed. registers overrides the initial values.
+        kind is FETCH where more bytes are needed. registers overrides the initial values.
         """
         if not self._child:
             self._start()
@@ -168,7 +171,7 @@ class Processor:
         if number == signal.SIGILL:
             return Outcome(UNDEFINED, len(code))
         if number == signal.SIGSEGV and address == _BOUNDARY and not moved:
-            return Outcome("fetch", len(code))
+            return Outcome(FETCH, len(code))
         return Outcome(FAULT, len(code), 0, address)
 
     def measure(self, code: bytes) -> Outcome:
@@ -176,9 +179,12 @@ class Processor:
 
         UNDEFINED comes with the number of bytes that the processor saw before it refused.
         """
-        outcome = Outcome("fetch", 0)
+        outcome = Outcome(FETCH, 0)
         for length in range(1, min(len(code), 15) + 1):
             outcome = self.step(code[:length])
-            if outcome.kind != "fetch":
+            if outcome.kind != FETCH:
                 break
+        if outcome.length == 15 and outcome.kind == FAULT and not outcome.fault_address:
+            # #GP without an address: more than 15 bytes, or privileged, or a bad address.
+            return outcome._replace(kind=TOO_LONG)
         return outcome
