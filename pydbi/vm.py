@@ -11,7 +11,8 @@ from pydbi.host.maps import Mapping, read_mappings
 from pydbi.jit.context import (
     FPR_OFFSET,
     GPR_OFFSET,
-    REASON_LOOKUP,
+    REASON_NO_STACK,
+    REASON_RETURNED,
     SLOT,
 )
 from pydbi.jit.engine import Engine, Stats
@@ -27,8 +28,8 @@ InstCallback = Callable[["VM", GPRState, FPRState, Any], Any]
 RETURN_ADDRESS = 42
 """Where a function started by `VM.call` returns to, as in PyQBDI: nothing is there."""
 
-_ENTRY, _TARGET = SLOT["ENTRY"] >> 3, SLOT["TARGET"] >> 3
-_RAX, _RSP, _RIP = (GPR_OFFSET[name] >> 3 for name in ("rax", "rsp", "rip"))
+_RAX, _RSP = GPR_OFFSET["rax"] >> 3, GPR_OFFSET["rsp"] >> 3
+_CALL_RSP = SLOT["CALL_RSP"] >> 3
 _ARGUMENTS = tuple(GPR_OFFSET[name] >> 3 for name in ARGUMENT_REGISTERS)
 _WORD = (1 << 64) - 1
 USER_SPACE_END = 1 << 47
@@ -49,9 +50,8 @@ class VM:
         self._options = options
         self._guest = engine.guest
         self._words = engine.guest.words
-        self._enter = engine.guest.enter
         self._dispatcher = engine.dispatcher
-        self._call_entries = engine.cache.call_entries
+        self._calls = engine.cache.calls
 
     # The guest's state.
 
@@ -107,46 +107,38 @@ class VM:
         Raises:
             As `run` does.
         """
-        entry = self._call_entries.get(function)
-        words = self._words
-        rsp = words[_RSP]
-        if entry is None or not rsp or len(args) > 6 or self._dispatcher.running:
-            return self._call_slowly(function, args)
-        for place, value in zip(_ARGUMENTS, args, strict=False):
-            words[place] = value if value >= 0 else value & _WORD
-        words[_RSP] = rsp - FRAME_SIZE
-        words[_ENTRY] = entry
-        dispatcher = self._dispatcher
-        dispatcher.running = True
         try:
-            reason = self._enter()
-        finally:
-            dispatcher.running = False
-        if reason != REASON_LOOKUP or words[_TARGET] != RETURN_ADDRESS:
-            dispatcher.go_on(reason, RETURN_ADDRESS)
-        else:
-            words[_RIP] = RETURN_ADDRESS
-        words[_RSP] = rsp
+            enter = self._calls[function]
+        except KeyError:
+            return self._call_slowly(function, args)
+        words = self._words
+        if args:
+            if len(args) > len(_ARGUMENTS):
+                return self._call_slowly(function, args)
+            for place, value in zip(_ARGUMENTS, args, strict=False):
+                words[place] = value if value >= 0 else value & _WORD
+        reason = enter()
+        if reason != REASON_RETURNED:
+            if reason == REASON_NO_STACK:
+                return False, 0
+            self._dispatcher.go_on(reason, RETURN_ADDRESS)
+            words[_RSP] = words[_CALL_RSP]
         return True, words[_RAX]
 
     def _call_slowly(self, function: int, args: Sequence[int]) -> tuple[bool, int]:
         """`call` with a new function, many arguments, or reasons not to."""
         function = index(function)
         gpr = self._guest.gpr
+        self._dispatcher.check_not_running()
         if not gpr.rsp or function not in self._engine.ranges:
             return False, 0
+        if len(args) <= len(_ARGUMENTS):
+            self._engine.add_call(function, FRAME_SIZE, RETURN_ADDRESS)
+            self._dispatcher.prepare()
+            return self.call(function, [index(value) for value in args])
         rsp = gpr.rsp
-        self._dispatcher.check_not_running()
-        if len(args) > len(ARGUMENT_REGISTERS):
-            simulateCall(gpr, RETURN_ADDRESS, args)
-            self._dispatcher.run(function, RETURN_ADDRESS)
-        else:
-            for name, value in zip(ARGUMENT_REGISTERS, args, strict=False):
-                setattr(gpr, name, index(value) & _WORD)
-            gpr.rsp = rsp - FRAME_SIZE
-            gpr.rip = function
-            entry = self._engine.call_entry(function, RETURN_ADDRESS)
-            self._dispatcher.run(function, RETURN_ADDRESS, entry)
+        simulateCall(gpr, RETURN_ADDRESS, args)
+        self._engine.run(function, RETURN_ADDRESS)
         gpr.rsp = rsp
         return True, gpr.rax
 

@@ -103,6 +103,41 @@ template_take_target:
         mov     rcx, gs:[CTX_TARGET]
 template_take_target.end:
 
+# A Python callable without arguments that calls one guest function: it enters the call block, unless
+# the guest is running already, or has no stack.
+template_call_thunk:
+        movabs  rdi, 0x1122334455667788
+template_call_thunk.context = . - 8     # 8 bytes
+        movabs  rax, 0x1122334455667788
+template_call_thunk.entry = . - 8       # 8 bytes: cache address of the call block
+        cmp     qword ptr [rdi + CTX_RUNNING], 0
+        jne     1f
+        cmp     qword ptr [rdi + CTX_RSP], 0
+        je      2f
+        mov     [rdi + CTX_ENTRY], rax
+        jmp     qword ptr [rdi + CTX_ENTER]
+1:      mov     eax, REASON_REENTERED
+        ret
+2:      mov     eax, REASON_NO_STACK
+        ret
+template_call_thunk.end:
+
+# The call block: remember rsp, leave room for a frame; a push of the return address and a jump follow.
+template_call:
+        mov     gs:[CTX_CALL_RSP], rsp
+        lea     rsp, [rsp + 0x11223344]
+template_call.frame = . - 4             # 4 bytes: minus the frame's size
+template_call.end:
+
+# Behind the landing pad of the return address: the function is done.
+template_call_return:
+        mov     rsp, gs:[CTX_CALL_RSP]
+        mov     qword ptr gs:[CTX_RIP], 0x11223344
+template_call_return.rip = . - 4        # 4 bytes: the return address
+        mov     dword ptr gs:[CTX_REASON], REASON_RETURNED
+        jmp     qword ptr gs:[CTX_LEAVE]
+template_call_return.end:
+
 # A function that must run natively. Its return address is read here first: if the stack is bad, the
 # fault belongs to this block.
 template_native:

@@ -22,7 +22,7 @@ _decref = ctypes.PYFUNCTYPE(None, ctypes.c_size_t)(("Py_DecRef", ctypes.pythonap
 Next = tuple[int, int]
 
 
-class StopRun(Exception):  # noqa: N818: it is no error
+class StopRun(Exception):  # noqa: N818
     """A callback has asked to stop."""
 
 

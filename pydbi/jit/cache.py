@@ -7,8 +7,9 @@ constants and landing pads, all rarely executed, grow downwards from its end.
 
 from __future__ import annotations
 
+import ctypes
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from pydbi.errors import CacheError
@@ -30,6 +31,7 @@ _LOW_BYTES = bytes(range(_CHUNK))
 FIRST_INDEX = _CHUNK
 """The first exit index in use; it leaves room for the other reasons to leave."""
 assert FIRST_INDEX >= FIRST_EXIT
+_CALL_TYPE = ctypes.PYFUNCTYPE(ctypes.c_uint)
 _PROTECTION = PROT_READ | PROT_WRITE | PROT_EXEC
 
 
@@ -149,7 +151,7 @@ class CodeCache:
             them; for these the displacement's address is the target's second byte.
         blocks: every block placed since the last reset, in that order, as `Block`'s fields.
         points: the instructions with gates, in the order of their gate indices.
-        call_entries: cache address of the code that calls a function, by its app address.
+        calls: what calls a function from Python, by its app address; see `add_call`.
         syscall_resumes: cache address behind a system call, by exit index.
         generation: counts the resets: a remembered cache address is void when it has changed.
     """
@@ -162,7 +164,7 @@ class CodeCache:
         self.exits: list[tuple[int, int]] = []
         self.fallen: set[int] = set()
         self.blocks: list[tuple[Any, ...]] = []
-        self.call_entries: dict[int, int] = {}
+        self.calls: dict[int, Callable[[], int]] = {}
         self.syscall_resumes: dict[int, int] = {}
         self.points: list[GatePoint] = []
         self.generation = 0
@@ -172,6 +174,7 @@ class CodeCache:
         self._stub_chunks: list[int] = []
         self._by_page: dict[int, list[Block]] = {}
         self._paged = 0
+        self._call_thunk = stubs().template("call_thunk")
         self._stub = stubs().template("exit")
         self._stub_chunk = bytearray(self._stub.code * _CHUNK)
         assert len(self._stub.code) == EXIT_STUB_SIZE
@@ -184,7 +187,7 @@ class CodeCache:
         self.entries.clear()
         self.blocks.clear()
         self.points.clear()
-        self.call_entries.clear()
+        self.calls.clear()
         self.syscall_resumes.clear()
         self.fallen.clear()
         self._by_page.clear()
@@ -242,6 +245,16 @@ class CodeCache:
         arena.exit_limit = first + _CHUNK
         arena.stub_base = address - first * EXIT_STUB_SIZE
         return first
+
+    def add_call(self, app: int, context: int, entry: int) -> Callable[[], int]:
+        """Remember a Python callable that enters the cache at *entry* to call the function *app*."""
+        code = bytearray(self._call_thunk.code)
+        for hole, value in (("context", context), ("entry", entry)):
+            place = self._call_thunk.holes[hole]
+            code[place : place + 8] = value.to_bytes(8, "little")
+        call: Callable[[], int] = _CALL_TYPE(self.arena_at(entry).add_data(code))
+        self.calls[app] = call
+        return call
 
     def stub_of(self, index: int) -> int:
         """Return the cache address of an exit's stub."""

@@ -53,6 +53,8 @@ _SLOT_NAMES: Final = (
     "TARGET",  # app address that an indirect branch goes to
     "ENTRY",  # cache address at which `enter` starts the guest
     "RESUME",  # cache address at which a gate goes on
+    "CALL_RSP",  # rsp when a function was called from Python
+    "RUNNING",  # 1 from entering the cache until it is left
     # What leaves the cache says why.
     "REASON",  # exit index, or one of the REASON_ values below
     "GATE_INDEX",  # which gate record
@@ -107,7 +109,9 @@ REASON_LOOKUP: Final = 0
 REASON_GATE: Final = 1
 REASON_FAULT: Final = 2
 REASON_NATIVE_OVERFLOW: Final = 3
-REASON_STOPPED: Final = 4
+REASON_RETURNED: Final = 4
+REASON_REENTERED: Final = 5
+REASON_NO_STACK: Final = 6
 FIRST_EXIT: Final = 16
 """Reasons from here on are indices into the cache's list of exits."""
 
@@ -146,6 +150,9 @@ def assembler_symbols() -> dict[str, int]:
         "REASON_GATE": REASON_GATE,
         "REASON_FAULT": REASON_FAULT,
         "REASON_NATIVE_OVERFLOW": REASON_NATIVE_OVERFLOW,
+        "REASON_RETURNED": REASON_RETURNED,
+        "REASON_REENTERED": REASON_REENTERED,
+        "REASON_NO_STACK": REASON_NO_STACK,
         "GATE_RECORD_SHIFT": GATE_RECORD_SIZE.bit_length() - 1,
         "EFLAGS_STATUS": EFLAGS_STATUS,
         "EFLAGS_FIXED": EFLAGS_FIXED,

@@ -16,6 +16,8 @@ from pydbi.jit.context import (
     REASON_GATE,
     REASON_LOOKUP,
     REASON_NATIVE_OVERFLOW,
+    REASON_REENTERED,
+    REASON_RETURNED,
     SLOT,
 )
 from pydbi.jit.faults import drop_abandoned_excursions, guest_fault
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 _ENTRY = SLOT["ENTRY"] >> 3
 _TARGET = SLOT["TARGET"] >> 3
 _RIP = GPR_OFFSET["rip"] >> 3
+_RUNNING = SLOT["RUNNING"] >> 3
 _ENTER = -1
 """In place of a reason to have left the cache: it is to be entered."""
 
@@ -38,20 +41,31 @@ class Dispatcher:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._actions = Actions(engine)
-        self.running = False
+        self._looping = False
         self._handlers: dict[int, Callable[[], Next]] = {
             REASON_GATE: self._actions.on_result,
             REASON_FAULT: self._on_fault,
             REASON_NATIVE_OVERFLOW: self._on_native_overflow,
         }
 
+    @property
+    def running(self) -> bool:
+        """Whether the guest is under way: in the cache, in a callback, or being dispatched."""
+        return self._looping or bool(self._engine.guest.words[_RUNNING])
+
     def check_not_running(self) -> None:
         """Raise ReentryError if this guest is running already."""
         if self.running:
             raise ReentryError("this VM is running already: use another one, or return first")
 
+    def prepare(self) -> None:
+        """Get this thread ready to run the guest."""
+        need_alternate_stack()
+
     def go_on(self, reason: int, stop: int) -> None:
         """Run on after the cache was left for *reason*; see `run`."""
+        if reason == REASON_REENTERED:
+            self.check_not_running()
         self._loop(0, stop, 0, reason)
 
     def run(self, app: int, stop: int, code: int = 0) -> None:
@@ -67,7 +81,7 @@ class Dispatcher:
                 can go on from there.
         """
         self.check_not_running()
-        need_alternate_stack()
+        self.prepare()
         self._loop(app, stop, code, _ENTER)
 
     def _loop(self, app: int, stop: int, code: int, reason: int) -> None:
@@ -78,7 +92,7 @@ class Dispatcher:
         collecting = False
         origin = 0  # the exit that was taken, as long as it is to be linked
         indirect = False
-        self.running = True
+        self._looping = True
         try:
             while True:
                 if reason == _ENTER:
@@ -118,6 +132,8 @@ class Dispatcher:
                     app = words[_TARGET]
                     origin = code = 0
                     indirect = True
+                elif reason == REASON_RETURNED:
+                    return
                 else:
                     origin = 0
                     indirect = False
@@ -126,7 +142,7 @@ class Dispatcher:
         except StopRun:
             return
         finally:
-            self.running = False
+            self._looping = False
             if collecting:
                 gc.enable()
             engine.after_run()

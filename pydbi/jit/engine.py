@@ -120,23 +120,28 @@ class Engine:
             self.translate(app)
         return True
 
-    def call_entry(self, app: int, return_address: int) -> int:
-        """Return the cache address of code that calls the function at *app*.
+    def add_call(self, app: int, frame_size: int, return_address: int) -> Callable[[], int]:
+        """Return what calls the function at *app*: it enters the cache, and returns the REASON.
 
-        It pushes *return_address*, so that a bad stack is the guest's fault, and not Python's.
+        It is remembered in `cache.calls`. The guest itself pushes the return address, so that a bad
+        stack is its own fault and not Python's.
         """
         if self._reset_due:
             self._reset()
-        try:
-            entry = self.translator.translate_call(app, return_address)
-        except CacheFull:
-            self._reset()
-            entry = self.translator.translate_call(app, return_address)
-        self.cache.call_entries[app] = entry
-        return entry
+        for _ in range(2):
+            try:
+                entry = self.translator.translate_call(app, frame_size, return_address)
+                break
+            except CacheFull:
+                self._reset()
+        call = self.cache.add_call(app, self.guest.address, entry)
+        return call
 
     def run(self, app: int, stop: int) -> None:
         """Run from *app* until just before *stop*; see `Dispatcher.run`."""
+        if self.linker.has_pad(stop):
+            self.cache.calls.clear()  # it may be that of `add_call`, which does not stop at `stop`
+            self.linker.remove_pad(stop)
         self._forget_blocks(stop, stop + 1)
         self.translator.add_stop(stop)
         try:
@@ -158,7 +163,7 @@ class Engine:
 
     def _ranges_changed(self, low: int, high: int) -> None:
         self.translator.forget_span()
-        self.cache.call_entries.clear()
+        self.cache.calls.clear()
         if self.instrumentation:
             self._forget_blocks(low, high)
 

@@ -45,7 +45,7 @@ def _vectorcall_address() -> int:
 
 
 def _errno_location() -> int:
-    return int(getattr(libc, "__errno_location")())  # noqa: B009: inside a class it is mangled
+    return int(getattr(libc, "__errno_location")())
 
 
 def _address_of(name: str) -> int:

@@ -114,6 +114,10 @@ class Linker:
         else:
             self._enter_l2(app, pad)
 
+    def has_pad(self, app: int) -> bool:
+        """Whether indirect branches to *app* are known."""
+        return app in self._pads
+
     def add_pad(self, app: int, code: int) -> None:
         """Give the block at cache address *code* a landing pad, if it has none yet."""
         pad = self._pads.get(app)

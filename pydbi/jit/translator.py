@@ -31,11 +31,12 @@ _JUMP_SIZE = 5
 _SLOT_RCX = SLOT["SCRATCH_RCX"]
 _STATE = X87 | AVX512 | SYSTEM_FLAGS | FSBASE
 _NATIVE = stubs().template("native")
+_CALL, _CALL_RETURN = stubs().template("call"), stubs().template("call_return")
 
 Scanned = tuple[list[int], list[Special], int, int]
 
 
-class CacheFull(Exception):  # noqa: N818: it is no error
+class CacheFull(Exception):  # noqa: N818
     """The cache must be reset before another block is translated."""
 
 
@@ -346,8 +347,11 @@ class Translator:
         self._place(app, 1, start, start, [0])
         return start
 
-    def translate_call(self, app: int, return_address: int) -> int:
-        """Make code that pushes *return_address* and goes to *app*; return where it begins.
+    def translate_call(self, app: int, frame_size: int, return_address: int) -> int:
+        """Make the code behind a call of the function at *app* from Python; return its address.
+
+        It lowers rsp by *frame_size* and pushes *return_address*; the landing pad of that gives
+        rsp back and leaves with REASON_RETURNED.
 
         Raises:
             CacheFull: there is no room.
@@ -359,7 +363,13 @@ class Translator:
             raise CacheFull
         draft = self._draft
         draft.app, draft.code, draft.arena, draft.base = app, b"", arena, arena.code_top
-        draft.out = bytearray()
+        if not self._linker.has_pad(return_address):
+            code = self._linker.landing_pad(return_address) + _CALL_RETURN.filled(
+                "rip", return_address.to_bytes(4, "little")
+            )
+            pad = arena.add_data(code) + self._linker.pad_entry
+            self._linker.enter_pad(return_address, pad)
+        draft.out = bytearray(_CALL.filled("frame", (-frame_size).to_bytes(4, "little", signed=True)))
         emit_push(draft, return_address)
         draft.exit(_JUMP, app)
         self._place(app, 1, draft.base, draft.base, [0])
