@@ -26,6 +26,8 @@ HEADROOM = 1 << 16
 GATE_RECORDS = 1 << 21
 EXIT_STUB_SIZE = 20
 EXIT_SYSCALL = 1
+EXIT_DEAD = 2
+"""In place of a displacement's address: a system call; an exit of a block that was removed."""
 _CHUNK = 256
 _LOW_BYTES = bytes(range(_CHUNK))
 FIRST_INDEX = _CHUNK
@@ -50,6 +52,9 @@ class Block(NamedTuple):
     code: int
     code_end: int
     """Its cache addresses, without a landing pad."""
+    first_exit: int
+    last_exit: int
+    """Its exits have indices from first_exit to last_exit (excluded); others may be among them."""
     starts: Sequence[int]
     """Offset of each instruction from `app`."""
     shifts: Sequence[tuple[int, int]]
@@ -145,8 +150,8 @@ class CodeCache:
         far_arena: the one for code that no arena can lie near to, if there is such code.
         entries: cache address of the live block at each app address.
         exits: (app address it goes to, cache address of the displacement that decides where it
-            goes now), by exit index; ``EXIT_SYSCALL`` as the displacement's address marks a
-            system call. The first places stand for the other reasons to leave.
+            goes now, or an ``EXIT_`` value), by exit index. The first places stand for the other
+            reasons to leave.
         fallen: exits that are no jump any more because their target was placed right behind
             them; for these the displacement's address is the target's second byte.
         blocks: every block placed since the last reset, in that order, as `Block`'s fields.
@@ -247,7 +252,7 @@ class CodeCache:
         return first
 
     def add_call(self, app: int, context: int, entry: int) -> Callable[[], int]:
-        """Remember a Python callable that enters the cache at *entry* to call the function *app*."""
+        """Make, and remember for *app*, what enters the cache at *entry* to call that function."""
         code = bytearray(self._call_thunk.code)
         for hole, value in (("context", context), ("entry", entry)):
             place = self._call_thunk.holes[hole]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from pydbi.errors import ReentryError
 from pydbi.jit.actions import Actions, Next, StopRun
-from pydbi.jit.cache import EXIT_SYSCALL
+from pydbi.jit.cache import EXIT_DEAD, EXIT_SYSCALL
 from pydbi.jit.context import (
     FIRST_EXIT,
     GPR_OFFSET,
@@ -120,13 +120,13 @@ class Dispatcher:
                     app, site = exits[reason]
                     indirect = False
                     code = 0
-                    if site == EXIT_SYSCALL:
-                        stats.system_calls += 1
+                    stats.direct_exits += 1
+                    origin = reason
+                    if site <= EXIT_DEAD:
                         origin = 0
-                        code = on_syscall(engine, reason)
-                    else:
-                        stats.direct_exits += 1
-                        origin = reason
+                        if site == EXIT_SYSCALL:
+                            stats.system_calls += 1
+                            code = on_syscall(engine, reason)
                 elif reason == REASON_LOOKUP:
                     stats.lookup_misses += 1
                     app = words[_TARGET]

@@ -32,7 +32,7 @@ class Draft:
 
     __slots__ = (
         "app", "arena", "base", "branch_vectors", "cache", "code", "entries",
-        "exits", "instruction", "out", "scratch", "shifts", "stub_base",
+        "exits", "first_exit", "instruction", "out", "scratch", "shifts", "stub_base",
     )  # fmt: skip
 
     def __init__(self, cache: CodeCache) -> None:
@@ -40,12 +40,21 @@ class Draft:
         self.entries = cache.entries
         self.exits = cache.exits
         self.arena: Arena
-        self.app = self.base = self.stub_base = self.instruction = 0
+        self.app = self.base = self.stub_base = self.instruction = self.first_exit = 0
         self.code = b""
         self.out = bytearray()
         self.shifts: list[tuple[int, int]] = []
         self.scratch: list[tuple[int, int, int, int]] = []
         self.branch_vectors: Sequence[int] = ()
+
+    def begin(self, app: int, code: bytes, arena: Arena, base: int) -> None:
+        """Begin the translation of the block at *app*, with the bytes *code*, at *base*."""
+        self.app = app
+        self.code = code
+        self.arena = arena
+        self.base = base
+        self.first_exit = arena.next_exit
+        self.branch_vectors = ()
 
     def take_exits(self, count: int) -> int:
         """Reserve the next *count* exits, whose stubs lie one behind the other."""

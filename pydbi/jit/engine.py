@@ -134,8 +134,7 @@ class Engine:
                 break
             except CacheFull:
                 self._reset()
-        call = self.cache.add_call(app, self.guest.address, entry)
-        return call
+        return self.cache.add_call(app, self.guest.address, entry)
 
     def run(self, app: int, stop: int) -> None:
         """Run from *app* until just before *stop*; see `Dispatcher.run`."""
@@ -296,7 +295,7 @@ class Engine:
 
     def _count_blocks(self) -> None:
         self.stats.blocks += len(self.cache.blocks)
-        self.stats.instructions += sum(len(fields[5]) for fields in self.cache.blocks)
+        self.stats.instructions += sum(len(fields[7]) for fields in self.cache.blocks)
 
     def snapshot(self) -> Stats:
         """Return the counters as they stand."""
@@ -304,7 +303,7 @@ class Engine:
         result = Stats()
         vars(result).update(self.stats.as_dict())
         result.blocks += len(self.cache.blocks)
-        result.instructions += sum(len(fields[5]) for fields in self.cache.blocks)
+        result.instructions += sum(len(fields[7]) for fields in self.cache.blocks)
         result.lookup_collisions = words[SLOT["COUNT_L2_HITS"] >> 3]
         result.native_calls = words[SLOT["COUNT_NATIVE_CALLS"] >> 3]
         result.cache_bytes = self.cache.used_size()

@@ -12,7 +12,7 @@ import ctypes
 
 from pydbi.host import cpu
 from pydbi.host.memory import map_memory, unmap_memory, view
-from pydbi.jit.cache import EXIT_SYSCALL, FIRST_INDEX, REACH, Block, CodeCache
+from pydbi.jit.cache import EXIT_DEAD, FIRST_INDEX, REACH, Block, CodeCache
 from pydbi.jit.context import SLOT, TABLE_OFFSET
 from pydbi.jit.guest import Guest
 from pydbi.jit.stubs import stubs
@@ -65,9 +65,11 @@ class Linker:
             arena.write(stub, self._far_before + code.to_bytes(8, "little"))
 
     def unlink(self, index: int) -> None:
-        """Send exit *index* back to the dispatcher."""
+        """Send exit *index* back to the dispatcher, if it is still in use."""
         cache = self._cache
         site = cache.exits[index][1]
+        if site <= EXIT_DEAD:
+            return
         arena = cache.arena_at(site)
         stub = cache.stub_of(index)
         cache.rewrite_stub(index)
@@ -82,6 +84,19 @@ class Linker:
         for index in self._incoming.get(app, ()):
             self.unlink(index)
 
+    def _retire_exits(self, block: Block) -> None:
+        """Send a removed block's exits to the dispatcher for good: it may be executing still.
+
+        Afterwards the block's first bytes are free to be overwritten. An exit that falls into the
+        next block stays, for as long as that block does.
+        """
+        exits, fallen = self._cache.exits, self._cache.fallen
+        for index in range(block.first_exit, block.last_exit):
+            target, site = exits[index]
+            if block.code <= site < block.code_end and index not in fallen:
+                self.unlink(index)
+                exits[index] = (target, EXIT_DEAD)
+
     def _index_exits(self) -> None:
         # Translation does not keep this up: what is new is entered when somebody asks. Indices
         # whose stubs wait to be used are asked again next time.
@@ -90,7 +105,7 @@ class Linker:
         self._unused = [index for index in candidates if not exits[index][1]]
         for index in candidates:
             target, site = exits[index]
-            if site > EXIT_SYSCALL:
+            if site > EXIT_DEAD:
                 self._incoming.setdefault(target, []).append(index)
         self._indexed = len(exits)
 
@@ -192,7 +207,8 @@ class Linker:
     # Forgetting.
 
     def drop(self, block: Block) -> None:
-        """Undo everything that leads to *block*."""
+        """Undo everything that leads to *block*, and from it."""
+        self._retire_exits(block)
         self.unlink_target(block.app)
         self.remove_pad(block.app)
 

@@ -99,7 +99,7 @@ class Translator:
         top = arena.code_top
         base = self._place_behind(origin, arena, top) if origin else top
         draft = self._draft
-        draft.app, draft.code, draft.arena, draft.base = app, code, arena, base
+        draft.begin(app, code, arena, base)
         draft.out = out = self._linker.landing_pad(app) if pad else bytearray()
         if pad and not gated and overwrites_rcx(code, end):
             # What the pad would load is overwritten at once; until then it rests in its slot.
@@ -115,7 +115,6 @@ class Translator:
             if gated:
                 self._emit_instrumented(scanned)
             else:
-                draft.branch_vectors = ()
                 done = 0
                 seen = 0
                 for special in specials:
@@ -174,7 +173,18 @@ class Translator:
             draft.scratch.clear()
         packed = bytes(starts) if end < 256 else tuple(starts)
         self._cache.blocks.append(
-            (app, app + end, entry, start, base + size, packed, shifts, scratch)
+            (
+                app,
+                app + end,
+                entry,
+                start,
+                base + size,
+                draft.first_exit,
+                arena.next_exit,
+                packed,
+                shifts,
+                scratch,
+            )
         )
         if pad:
             self._linker.enter_pad(app, base + self._linker.pad_entry)
@@ -339,7 +349,7 @@ class Translator:
         if self._cache.is_full(arena):
             raise CacheFull
         draft = self._draft
-        draft.app, draft.code, draft.arena, draft.base = app, b"", arena, arena.code_top
+        draft.begin(app, b"", arena, arena.code_top)
         draft.out = self._linker.landing_pad(app) if pad else bytearray()
         start = draft.base + len(draft.out)
         draft.out += _NATIVE.filled("target", app.to_bytes(8, "little"))
@@ -362,14 +372,16 @@ class Translator:
         if self._cache.is_full(arena):
             raise CacheFull
         draft = self._draft
-        draft.app, draft.code, draft.arena, draft.base = app, b"", arena, arena.code_top
+        draft.begin(app, b"", arena, arena.code_top)
         if not self._linker.has_pad(return_address):
             code = self._linker.landing_pad(return_address) + _CALL_RETURN.filled(
                 "rip", return_address.to_bytes(4, "little")
             )
             pad = arena.add_data(code) + self._linker.pad_entry
             self._linker.enter_pad(return_address, pad)
-        draft.out = bytearray(_CALL.filled("frame", (-frame_size).to_bytes(4, "little", signed=True)))
+        draft.out = bytearray(
+            _CALL.filled("frame", (-frame_size).to_bytes(4, "little", signed=True))
+        )
         emit_push(draft, return_address)
         draft.exit(_JUMP, app)
         self._place(app, 1, draft.base, draft.base, [0])
