@@ -196,7 +196,7 @@ class Translator:
         site = self._cache.exits[origin][1]
         if site + 4 == top and site - 1 - arena.last_code >= _JUMP_SIZE:
             return site - 1  # in the place of the jump at the end
-        if site + 4 + _JUMP_SIZE == top:
+        if site + 4 + _JUMP_SIZE == top and arena.last_code < site:
             offset = site - arena.address
             if arena.memory[offset - 2] == 0x0F and arena.memory[offset - 1] >> 4 == 8:
                 return site + 4  # behind the jcc, whose condition is turned round

@@ -28,7 +28,7 @@ from tests.exec.snippets import Snippet
 from tests.exec.worker import Job
 
 ENGINE = os.environ.get("PYDBI_TEST_ENGINE", "pydbi")
-CASES = int(os.environ.get("PYDBI_TEST_CASES", "500"))
+CASES = int(os.environ.get("PYDBI_TEST_CASES", "1000"))
 FIRST_SEED = int(os.environ.get("PYDBI_TEST_SEED", "1"))
 MODES = ("plain", "callbacks")
 SILENCE = 60.0
@@ -61,10 +61,14 @@ class Worker:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-        self._errors.close()
 
     def close(self) -> None:
-        """End the child."""
+        """End the child, and use no other."""
+        self.stop()
+        self._errors.close()
+
+    def stop(self) -> None:
+        """End the child; the next job gets a new one."""
         if self._process is not None:
             self._process.kill()
             self._process.communicate()
@@ -117,7 +121,7 @@ class Worker:
         if why:
             child.kill()
         status = child.wait()
-        self.close()
+        self.stop()
         self._errors.seek(0)
         text = self._errors.read().decode(errors="replace").strip()[-1500:]
         how = why or (signal.Signals(-status).name if status < 0 else f"exit status {status}")
@@ -179,7 +183,7 @@ def run_in(worker: Worker, snippets: Sequence[Snippet], *, place: str = "low") -
 
 def _fails(worker: Worker, snippet: Snippet, like: Failure, engine: str) -> Failure | None:
     """Run one snippet in a child that did nothing else before."""
-    worker.close()
+    worker.stop()
     try:
         batch = assemble_batch([snippet])
     except AssemblyError:

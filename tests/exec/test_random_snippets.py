@@ -40,14 +40,14 @@ def test_runs_as_on_the_cpu(family: str) -> None:
 @pytest.mark.parametrize("family", ["branches", "mixed"])
 def test_runs_as_on_the_cpu_in_another_mode(family: str, mode: str) -> None:
     """Callbacks that clear the cache, run another VM, or are few change nothing; nor do cuts."""
-    campaign.check(family, modes=(mode,))
+    campaign.check(family, modes=(mode,), cases=campaign.CASES // 2)
 
 
 @pytest.mark.parametrize("place", ["distant", "crowded"])
 @pytest.mark.parametrize("family", ["branches", "mixed"])
 def test_runs_as_on_the_cpu_out_of_reach(family: str, place: str) -> None:
     """Code over 2 GiB from the cache's beginning, or with nothing free for 2 GiB around it."""
-    campaign.check(family, places=(place,))
+    campaign.check(family, places=(place,), cases=campaign.CASES // 2)
 
 
 @st.composite
@@ -70,7 +70,7 @@ def _end_worker() -> object:
 
 
 @settings(
-    max_examples=max(20, campaign.CASES // 10),
+    max_examples=max(20, campaign.CASES // 20),
     derandomize=True,
     database=None,
     deadline=None,

@@ -1,0 +1,48 @@
+"""What cannot be translated is refused when it is reached, with its address and bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+Child = Callable[..., str]
+
+_INSTRUCTIONS = {
+    "iretq": "48cf",
+    "retf": "cb",
+    "far jump": "ff2d00000000",
+    "a selector in GS": "8ee8",
+    "a selector in FS": "0fa1",
+}
+
+
+@pytest.mark.parametrize("name", _INSTRUCTIONS)
+def test_refused_where_it_is_reached(name: str, run_in_child: Child) -> None:
+    """All before it is executed, nothing of it, and the guest can go on behind it."""
+
+    def child(encoding: str) -> None:
+        import pytest
+
+        import pydbi
+        from tests.exec.guest_code import GuestCode
+
+        code = bytes.fromhex(encoding)
+        values = ", ".join(map(str, code))
+        text = f"start: mov eax, 5; push rax\nat: .byte {values}\nbehind: add eax, 1\nend: nop"
+        guest = GuestCode(pydbi, text, "start", "at", "behind", "end")
+        rsp = guest.vm.getGPRState().rsp
+        for _ in range(2):
+            gpr = guest.vm.getGPRState()
+            gpr.rax, gpr.rsp = 0, rsp
+            guest.vm.setGPRState(gpr)
+            with pytest.raises(pydbi.UnsupportedInstruction, match=f"{guest['at']:#x}") as caught:
+                guest.vm.run(guest["start"], guest["end"])
+            assert caught.value.app_address == guest["at"]
+            assert code.hex(" ") in str(caught.value)
+            gpr = guest.vm.getGPRState()
+            assert (gpr.rip, gpr.rax, gpr.rsp) == (guest["at"], 5, rsp - 8)
+        assert guest.vm.run(guest["behind"], guest["end"])
+        assert guest.vm.getGPRState().rax == 6
+
+    run_in_child(child, _INSTRUCTIONS[name])
