@@ -34,6 +34,7 @@ FIRST_INDEX = _CHUNK
 """The first exit index in use; it leaves room for the other reasons to leave."""
 assert FIRST_INDEX >= FIRST_EXIT
 _CALL_TYPE = ctypes.PYFUNCTYPE(ctypes.c_uint)
+_MANY = 1 << 64
 _PROTECTION = PROT_READ | PROT_WRITE | PROT_EXEC
 
 
@@ -155,7 +156,7 @@ class CodeCache:
         fallen: exits that are no jump any more because their target was placed right behind
             them; for these the displacement's address is the target's second byte.
         blocks: every block placed since the last reset, in that order, as `Block`'s fields.
-        points: the instructions with gates, in the order of their gate indices.
+        points: the instructions with gates, in the order of these, as `GatePoint`'s fields.
         calls: what calls a function from Python, by its app address; see `add_call`.
         syscall_resumes: cache address behind a system call, by exit index.
         generation: counts the resets: a remembered cache address is void when it has changed.
@@ -171,7 +172,7 @@ class CodeCache:
         self.blocks: list[tuple[Any, ...]] = []
         self.calls: dict[int, Callable[[], int]] = {}
         self.syscall_resumes: dict[int, int] = {}
-        self.points: list[GatePoint] = []
+        self.points: list[tuple[int, int, int, int, int, int]] = []
         self.generation = 0
         self.records_address = map_memory(GATE_RECORDS * GATE_RECORD_SIZE)
         self.records = view(self.records_address, GATE_RECORDS * GATE_RECORD_SIZE)
@@ -273,12 +274,12 @@ class CodeCache:
 
     def point_of(self, gate: int) -> GatePoint:
         """Return the instruction that a gate belongs to."""
-        return self.points[bisect_right(self.points, gate, key=lambda p: p.first_gate) - 1]
+        return GatePoint._make(self.points[bisect_right(self.points, (gate, _MANY)) - 1])
 
     def last_gate_of(self, point: GatePoint) -> int:
         """Return the index of the last gate due at an instruction."""
-        place = bisect_right(self.points, point.first_gate, key=lambda p: p.first_gate)
-        following = self.points[place].first_gate if place < len(self.points) else self.record_count
+        place = bisect_right(self.points, (point.first_gate, _MANY))
+        following = self.points[place][0] if place < len(self.points) else self.record_count
         return following - 1
 
     def record_word(self, gate: int, word: int) -> int:

@@ -102,11 +102,14 @@ class Dispatcher:
                             return
                         known = entries.get(app)
                         if known is None:
-                            if not collecting and gc.isenabled() and not engine.instrumentation:
+                            if not collecting and gc.isenabled():
                                 collecting = True  # looking for cycles costs a third of translation
                                 gc.disable()
                             words[_RIP] = app
                             code = engine.translate(app, origin, indirect)
+                            if collecting and engine.instrumentation.active:
+                                collecting = False  # callbacks may make cycles
+                                gc.enable()
                         else:
                             code = known
                             if origin:

@@ -11,7 +11,7 @@ from pydbi.jit.stubs import stubs
 
 _signed = Struct("<i").pack
 _record = Struct("<QQQQ").pack_into
-_GATE_BEFORE, _GATE_AFTER = stubs().template("gate").around("index", 4)
+GATE_BEFORE, GATE_AFTER = stubs().template("gate").around("index", 4)
 GATE_SIZE = len(stubs().template("gate").code)
 
 # The guest's registers as contexts count them, by their encoding number.
@@ -56,6 +56,11 @@ class Draft:
         self.first_exit = arena.next_exit
         self.branch_vectors = ()
 
+    def abandon(self) -> None:
+        """Forget what a translation that failed has noted."""
+        self.shifts.clear()
+        self.scratch.clear()
+
     def take_exits(self, count: int) -> int:
         """Reserve the next *count* exits, whose stubs lie one behind the other."""
         arena = self.arena
@@ -98,6 +103,6 @@ class Draft:
         for vector in vectors:
             index = cache.record_count
             cache.record_count = index + 1
-            out += _GATE_BEFORE + index.to_bytes(4, "little") + _GATE_AFTER
+            out += GATE_BEFORE + index.to_bytes(4, "little") + GATE_AFTER
             place = index * GATE_RECORD_SIZE
             _record(cache.records, place, vector, rip, self.base + len(out), self.instruction)

@@ -6,6 +6,7 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
+from pydbi.errors import CacheError
 from pydbi.jit.app_memory import LONGEST_INSTRUCTION, AppMemory
 from pydbi.jit.broker import Broker
 from pydbi.jit.cache import ARENA_SIZE, Block, CodeCache
@@ -108,7 +109,14 @@ class Engine:
             return self.translator.translate(app, origin, pad)
         except CacheFull:
             self._reset()
+        try:
             return self.translator.translate(app, 0, pad)
+        except CacheFull:
+            raise CacheError(
+                f"the block at {app:#x} with all its callbacks does not fit into an empty cache of "
+                f"{self.cache.arena_size:#x} bytes: use fewer callbacks, or a larger cache",
+                app_address=app,
+            ) from None
 
     def precache(self, app: int) -> bool:
         """Translate the block at *app* ahead of its execution; False if it is there already."""
@@ -163,7 +171,7 @@ class Engine:
     def _ranges_changed(self, low: int, high: int) -> None:
         self.translator.forget_span()
         self.cache.calls.clear()
-        if self.instrumentation:
+        if self.instrumentation.active:
             self._forget_blocks(low, high)
 
     # Forgetting.

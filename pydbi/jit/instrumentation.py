@@ -96,6 +96,8 @@ class Instrumentation:
     """
 
     def __init__(self) -> None:
+        self.active = False
+        """Whether there is any registration."""
         self.by_vector: dict[int, Registration] = {}
         self._by_identity: dict[int, Registration] = {}
         self._next_identity = 0
@@ -105,8 +107,11 @@ class Instrumentation:
         self._addresses: list[int] = []
         self._everywhere_applicable = NOTHING
 
-    def __bool__(self) -> bool:
-        return bool(self._by_identity)
+    def uniform(self) -> Applicable | None:
+        """Return what is due at every instruction, if that is the same at all of them."""
+        if self._at or self._ranges:
+            return None
+        return self._everywhere_applicable
 
     def next_identity(self) -> int:
         """Return the id that the next registration is to have, and count on."""
@@ -116,6 +121,7 @@ class Instrumentation:
 
     def add(self, registration: Registration) -> None:
         """Enter a registration."""
+        self.active = True
         self._by_identity[registration.identity] = registration
         self.by_vector[registration.vector] = registration
         if (registration.low, registration.high) == (0, FOREVER):
@@ -126,6 +132,7 @@ class Instrumentation:
 
     def add_at(self, registration: Registration) -> None:
         """Enter a registration for the one instruction at `registration.low`."""
+        self.active = True
         self._by_identity[registration.identity] = registration
         self.by_vector[registration.vector] = registration
         address = registration.low
@@ -139,6 +146,7 @@ class Instrumentation:
         if registration is None:
             return None
         self.by_vector.pop(registration.vector, None)
+        self.active = bool(self._by_identity)
         at = self._at.get(registration.low)
         if at is not None and registration in at:
             at.remove(registration)

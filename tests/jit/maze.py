@@ -2,8 +2,8 @@
 
 A block adds its own number to r8, turns it, counts rcx down, and goes to one of two blocks by a
 bit of r8: by jcc and then falling through, jumping, jumping indirectly, or calling something
-first. Whatever the engine does with links, lookups and placement, r8 at the end must be the model's.
-Imported by the children of the tests, where generated code runs.
+first. Whatever the engine does with links, lookups and placement, r8 at the end must be the
+model's. Imported by the children of the tests, where generated code runs.
 """
 
 from __future__ import annotations
@@ -11,10 +11,12 @@ from __future__ import annotations
 import ctypes
 import random
 import struct
+from collections.abc import Sequence
 from typing import Any
 
 SLOT_SIZE = 64
 _WORD = (1 << 64) - 1
+_REACH = (1 << 31) - (1 << 20)
 _FALL, _JMP, _INDIRECT, _CALL, _CALL_INDIRECT = range(5)
 _KINDS = (_FALL, _JMP, _INDIRECT, _CALL, _CALL_INDIRECT)
 _CALLED = 48  # offset in a slot of the function that calls use: xor r8, number; ret
@@ -27,22 +29,28 @@ def _relative(opcode: bytes, site: int, target: int) -> bytes:
 class Maze:
     """Blocks in the memory slots at *addresses*, of which the last is where runs end.
 
+    Args:
+        doors: slots that lead to the end, for blocks too far away to jump there directly.
+
     Attributes:
         instructions: how many instructions the last `model` executed.
     """
 
-    def __init__(self, addresses: list[int], seed: int, kinds: tuple[int, ...] = _KINDS) -> None:
+    def __init__(self, addresses: list[int], seed: int, doors: Sequence[int] = ()) -> None:
         self.random = random.Random(seed)
         self.addresses = addresses
         self.count = len(addresses) - 1
         self.end = addresses[-1]
         self.instructions = 0
+        self.doors = [self.end, *doors]
+        for door in doors:  # movabs rax, end; jmp rax
+            ctypes.memmove(door, b"\x48\xb8" + struct.pack("<Q", self.end) + b"\xff\xe0", 12)
         self.numbers = [self.random.randrange(1 << 31) for _ in range(self.count)]
         self.bits = [self.random.randrange(64) for _ in range(self.count)]
         self.when_set = [self.random.choice((True, False)) for _ in range(self.count)]
-        self.taken = [self.random.randrange(self.count) for _ in range(self.count)]
-        self.others = [self.random.randrange(self.count) for _ in range(self.count)]
-        self.kinds = [self.random.choice(kinds) for _ in range(self.count)]
+        self.taken = [self.pick(block, _JMP) for block in range(self.count)]
+        self.kinds = [self.random.choice(_KINDS) for _ in range(self.count)]
+        self.others = [self.pick(block, self.kinds[block]) for block in range(self.count)]
         for block in range(self.count):
             behind = addresses[block] + SLOT_SIZE == addresses[block + 1]
             if self.kinds[block] == _FALL and (not behind or block + 1 == self.count):
@@ -52,10 +60,22 @@ class Maze:
             self.write(block)
         ctypes.memmove(self.end, b"\x0f\x0b", 2)
 
+    def pick(self, block: int, kind: int) -> int:
+        """Return a random block that an instruction of this kind in *block* can go to."""
+        while True:
+            other = self.random.randrange(self.count)
+            distance = abs(self.addresses[other] - self.addresses[block])
+            if kind == _INDIRECT or distance < _REACH:
+                return other
+
+    def door_of(self, block: int) -> int:
+        """Return where *block* goes to end the run."""
+        return min(self.doors, key=lambda door: abs(door - self.addresses[block]))
+
     def change(self, block: int) -> None:
         """Give a block another number and other ways to go, in memory and in the model."""
         self.numbers[block] = self.random.randrange(1 << 31)
-        self.taken[block] = self.random.randrange(self.count)
+        self.taken[block] = self.pick(block, _JMP)
         self.when_set[block] = self.random.choice((True, False))
         self.write(block)
 
@@ -65,12 +85,11 @@ class Maze:
         number = struct.pack("<i", self.numbers[block])
         code = b"\x49\x81\xc0" + number  # add r8, number
         code += b"\x49\xc1\xc0\x07\x48\xff\xc9"  # rol r8, 7; dec rcx
-        code += _relative(b"\x0f\x84", here + len(code), self.end)  # jz end
+        code += _relative(b"\x0f\x84", here + len(code), self.door_of(block))  # jz end
         code += b"\x49\x0f\xba\xe0" + bytes((self.bits[block],))  # bt r8, bit
         jcc = b"\x0f\x82" if self.when_set[block] else b"\x0f\x83"
         code += _relative(jcc, here + len(code), self.addresses[self.taken[block]])
         kind, other = self.kinds[block], self.addresses[self.others[block]]
-        # The function's slot is this block's own: 31 bytes are taken before it at most.
         if kind == _CALL:
             code += _relative(b"\xe8", here + len(code), here + _CALLED)
         elif kind == _CALL_INDIRECT:
@@ -96,6 +115,7 @@ class Maze:
             rcx -= 1
             count += 4
             if not rcx:
+                count += 2 * (self.door_of(block) != self.end)
                 break
             count += 2
             if bool(r8 >> self.bits[block] & 1) == self.when_set[block]:

@@ -14,6 +14,7 @@ def test_fall_through_has_no_jump(run_in_child: Child) -> None:
 
     def child() -> None:
         import capstone
+
         import pydbi
         from pydbi.jit.cache import Block
         from tests.exec.guest_code import GuestCode
@@ -43,10 +44,11 @@ def test_fall_through_has_no_jump(run_in_child: Child) -> None:
 
 
 def test_condition_is_turned_round(run_in_child: Child) -> None:
-    """Where a branch is taken at its first execution, its target lies behind it, the jump turned."""
+    """Where a branch is taken at first, its target lies behind it, the jump turned."""
 
     def child() -> None:
         import capstone
+
         import pydbi
         from pydbi.jit.cache import Block
         from tests.exec.guest_code import GuestCode
@@ -313,6 +315,7 @@ def test_cache_addresses_map_back(run_in_child: Child, instrumented: bool) -> No
         import ctypes
 
         import capstone
+
         import pydbi
         from pydbi.jit.cache import Block
         from pydbi.jit.context import SLOT
@@ -323,8 +326,16 @@ def test_cache_addresses_map_back(run_in_child: Child, instrumented: bool) -> No
             vm.addCodeCB(pydbi.PREINST, lambda *_: pydbi.CONTINUE, None)
             vm.addCodeCB(pydbi.POSTINST, lambda *_: pydbi.CONTINUE, None)
         library = ctypes.CDLL(None)
-        names = "memcpy strtod qsort printf strftime getaddrinfo regcomp sscanf glob fopen".split()
-        for name in names:
+        for name in (
+            "memcpy",
+            "strtod",
+            "qsort",
+            "printf",
+            "strftime",
+            "regcomp",
+            "sscanf",
+            "glob",
+        ):
             start = ctypes.cast(getattr(library, name), ctypes.c_void_p).value
             assert start
             for address in range(start, start + 4000, 13):
@@ -340,7 +351,10 @@ def test_cache_addresses_map_back(run_in_child: Child, instrumented: bool) -> No
             block = Block._make(fields)
             apps = [block.app + offset for offset in block.starts]
             size = block.end - block.app
-            if sum(i.size for i in disassembler.disasm(ctypes.string_at(block.app, size), 0)) < size:
+            if (
+                sum(i.size for i in disassembler.disasm(ctypes.string_at(block.app, size), 0))
+                < size
+            ):
                 continue  # Capstone does not know all of it
             size = block.code_end - block.code
             translated = list(disassembler.disasm(ctypes.string_at(block.code, size), block.code))

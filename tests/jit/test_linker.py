@@ -26,7 +26,7 @@ def test_targets_that_share_a_table_entry(run_in_child: Child) -> None:
             ctypes.memmove(function, b"\x49\x81\xc0" + struct.pack("<i", 10**number) + b"\xc3", 8)
         table = struct.pack(f"<{count}Q", *functions)
         ctypes.memmove(base + 0x800, table, len(table))
-        # mov edx, count; call [rbx + rdx * 8 - 8]; dec edx; jnz; dec ecx; jnz; ret
+        # mov edx, count; call [rbx + rdx * 8 - 8]; dec edx; jnz; dec ecx; jnz
         loop = b"\xba" + struct.pack("<i", count)
         loop += b"\xff\x54\xd3\xf8\xff\xca\x75\xf8\xff\xc9\x75\xef\xc3"
         ctypes.memmove(base, loop, len(loop))
@@ -60,7 +60,7 @@ def test_second_level_table_grows(run_in_child: Child) -> None:
             ctypes.memmove(base + 16 * number, code, len(code))
         targets = struct.pack(f"<{count}Q", *range(base, base + 16 * count, 16))
         ctypes.memmove(table, targets, len(targets))
-        loop = b"\xff\x54\xcb\xf8\xff\xc9\x75\xf8\xc3"  # call [rbx + rcx * 8 - 8]; dec ecx; jnz; ret
+        loop = b"\xff\x54\xcb\xf8\xff\xc9\x75\xf8\xc3"  # call [rbx + rcx * 8 - 8]; dec ecx; jnz
         start = table + 8 * count
         ctypes.memmove(start, loop, len(loop))
         gpr = vm.getGPRState()
@@ -80,52 +80,26 @@ def test_second_level_table_grows(run_in_child: Child) -> None:
 def test_targets_with_one_hash_value(run_in_child: Child) -> None:
     """Thousands of indirect targets that hash to one place of the second table are told apart."""
 
-    def child() -> None:
+    def child(count: int) -> None:
         import ctypes
         import struct
 
         from tests.jit.maze import machine, map_code
 
         vm = machine()
-        vm.getGPRState().r8 = 0
-        # (app ^ app >> 15) of multiples of 2 ** 31 and more has its low 14 bits in common.
-        found = []
-        for number in range(1, 120):
-            address = 0x10_0000_0000_00 + (number << 32)
-            if map_code(4096, address) == address:
-                code = b"\x49\x81\xc0" + struct.pack("<i", number) + b"\xc3"
-                ctypes.memmove(address, code, len(code))
-                found.append(address)
-        vm2 = machine()
-        assert len(found) > 100
-        return vm, vm2
-
-    def far(count: int) -> None:
-        import ctypes
-        import struct
-
-        from tests.jit.maze import machine, map_code
-
-        vm = machine()
-        shift, mask = 15, (1 << 14) - 1
-        base = map_code(512 << 20)
-        wanted = (base >> shift ^ base) & mask
-        targets = []
-        for address in range(base, base + (512 << 20) - 16, 1 << shift):
-            # Of every 32 KiB one address has the wanted hash value.
-            place = (address & -(1 << shift)) + ((address >> shift ^ wanted) & mask)
-            if (place >> shift ^ place) & mask == wanted and base <= place:
-                targets.append(place)
-            if len(targets) == count:
-                break
-        assert len(targets) == count
+        # The index is (app ^ app >> 15) & mask: in each 32 KiB one address has the wanted one.
+        mask = (1 << 14) - 1
+        base = map_code(count << 15)
+        pages = range(base, base + (count << 15), 1 << 15)
+        targets = [page + ((page >> 15 ^ page ^ 0x123) & mask) for page in pages]
+        assert len({(target >> 15 ^ target) & mask for target in targets}) <= 2
         for number, place in enumerate(targets):
             code = b"\x49\x81\xc0" + struct.pack("<i", number) + b"\xc3"
             ctypes.memmove(place, code, len(code))
         table = map_code(8 * count + 4096)
         words = struct.pack(f"<{count}Q", *targets)
         ctypes.memmove(table, words, len(words))
-        loop = b"\xff\x54\xcb\xf8\xff\xc9\x75\xf8\xc3"  # call [rbx + rcx * 8 - 8]; dec ecx; jnz; ret
+        loop = b"\xff\x54\xcb\xf8\xff\xc9\x75\xf8\xc3"  # call [rbx + rcx * 8 - 8]; dec ecx; jnz
         start = table + 8 * count
         ctypes.memmove(start, loop, len(loop))
         gpr = vm.getGPRState()
@@ -136,7 +110,7 @@ def test_targets_with_one_hash_value(run_in_child: Child) -> None:
             assert gpr.r8 == sum(range(count))
         assert vm.stats.lookup_misses <= 2 * count + 4
 
-    run_in_child(far, 5000)
+    run_in_child(child, 5000)
 
 
 @pytest.mark.parametrize("kind", ["jmp", "call", "ret"])
@@ -166,14 +140,15 @@ def test_forgotten_targets_of_indirect_branches(run_in_child: Child, kind: str) 
         for number in range(4):
             write(number, values[number])
         gpr = vm.getGPRState()
+        rsp = gpr.rsp
         for turn in range(60):
             for number in (0, 1, 1, 2, 3, 0):
                 gpr.rax, gpr.rcx = targets[number], 0xDEAD
                 assert vm.run(base, end)
                 assert gpr.rcx == values[number], (turn, number)
-                gpr.rcx = 0xDEAD  # and entered directly
-                assert vm.run(targets[number], end) or kind == "call"
-                assert gpr.rcx == values[number]
+                gpr.rcx, gpr.rsp = 0xDEAD, rsp - 8 * (kind == "call")
+                assert vm.run(targets[number], end)  # and entered directly
+                assert (gpr.rcx, gpr.rsp) == (values[number], rsp)
             changed = turn % 4
             values[changed] += 1
             write(changed, values[changed])
@@ -189,6 +164,8 @@ def test_first_instruction_that_overwrites_rcx(run_in_child: Child) -> None:
     """A target that begins by loading rcx sees the guest's rcx if the load faults."""
 
     def child() -> None:
+        import pytest
+
         import pydbi
         from tests.exec.guest_code import GuestCode
 
@@ -203,12 +180,10 @@ def test_first_instruction_that_overwrites_rcx(run_in_child: Child) -> None:
         for _ in range(3):
             for start in ("indirect", "direct", "target"):
                 gpr.rcx, gpr.rdx = 0x1234567890, 8
-                try:
+                with pytest.raises(pydbi.GuestFault) as caught:
                     code.vm.run(code[start], code["end"])
-                except pydbi.GuestFault as fault:
-                    assert (fault.app_address, fault.fault_address) == (code["target"], 8)
-                else:
-                    raise AssertionError("the load from address 8 did not fault")
+                fault = caught.value
+                assert (fault.app_address, fault.fault_address) == (code["target"], 8)
                 assert (gpr.rcx, gpr.rip) == (0x1234567890, code["target"])
                 gpr.rdx = code.data
                 code.vm.run(code[start], code["end"])
@@ -222,31 +197,59 @@ def test_code_in_places_far_apart(run_in_child: Child, seed: int) -> None:
     """Code in three places more than 2 GiB apart calls to and fro; each has an arena near it."""
 
     def child(seed: int) -> None:
-        from tests.jit.maze import _CALL, _CALL_INDIRECT, _INDIRECT, Maze, machine, map_code, slots
+        from tests.jit.maze import Maze, machine, map_code, slots
 
         vm = machine()
         places = [0x2000_0000_0000 + number * (5 << 30) for number in range(3)]
         addresses: list[int] = []
+        doors = []
         for place in places:
             map_code(1 << 16, place)
-        # Direct jumps stay in one place, so the end of the run has to be near each of them: it is
-        # reached by an indirect jump from two of them, which `jz end` cannot do.
-        near = slots(places[0], 30)
-        addresses = near[:-1] + [near[-1]]
-        maze = Maze(addresses, seed, (_INDIRECT, _CALL, _CALL_INDIRECT))
-        outside = [slots(place, 30) for place in places[1:]]
-        mazes = [Maze(o, seed + 7, (_INDIRECT, _CALL, _CALL_INDIRECT)) for o in outside]
-        # Calls through r9 of every maze go to a function of the next one.
-        for turn in range(40):
-            for position, one in enumerate([maze, *mazes]):
-                one.check(vm, one.random.randrange(one.count), 300)
-                block = one.random.randrange(one.count)
-                one.change(block)
-                vm.clearCache(one.addresses[block], one.addresses[block] + 64)
-                assert position < 3 or turn
-        arenas = vm._engine.cache.arenas
-        assert len(arenas) == 3
+            doors.append(place + 0x8000)
+            addresses += slots(place, 30)
+        maze = Maze(addresses, seed, doors)
+        for _ in range(150):
+            maze.check(vm, maze.random.randrange(maze.count), 300)
+            block = maze.random.randrange(maze.count)
+            maze.change(block)
+            vm.clearCache(maze.addresses[block], maze.addresses[block] + 64)
         for place in places:
-            assert sum(arena.reaches(place) for arena in arenas) == 1
+            assert sum(arena.reaches(place) for arena in vm._engine.cache.arenas) == 1
+        assert vm._engine.cache.far_arena is None
+
+    run_in_child(child, seed)
+
+
+@pytest.mark.parametrize("seed", [3, 4])
+def test_links_between_arenas_out_of_reach(run_in_child: Child, seed: int) -> None:
+    """Direct jumps that reach in the guest, but not between arenas, are linked all the same."""
+
+    def child(seed: int) -> None:
+        from pydbi.host.memory import map_memory
+        from tests.jit.maze import Maze, machine, map_code, slots
+
+        vm = machine()
+        first = 0x2000_0000_0000
+        second = first + (1 << 31) - (32 << 20)
+
+        # The first arena lies below its code, the second one cannot: so they are further apart.
+        map_memory(256 << 20, 0, second - (256 << 20), fixed_noreplace=True)
+        map_memory(256 << 20, 0, first + (1 << 16), fixed_noreplace=True)
+        for place in (first, second):
+            map_code(1 << 16, place)
+        maze = Maze(slots(first, 30) + slots(second, 30), seed)
+        for _ in range(100):
+            maze.check(vm, maze.random.randrange(maze.count), 300)
+            block = maze.random.randrange(maze.count)
+            maze.change(block)
+            vm.clearCache(maze.addresses[block], maze.addresses[block] + 64)
+        low, high = sorted(arena.address for arena in vm._engine.cache.arenas)
+        assert high - low > 1 << 31
+        before = vm.stats.direct_exits
+        vm.clearAllCache()
+        for _ in range(3):
+            maze.check(vm, 0, 20_000)
+        # An exit that could not be linked would leave the cache thousands of times.
+        assert vm.stats.direct_exits - before < 500
 
     run_in_child(child, seed)
