@@ -48,13 +48,15 @@ class Broker:
     def __init__(self) -> None:
         self.pages: set[int] = set()
         self.functions: set[int] = set()
-        library = ctypes.CDLL(None)
-        for name in NATIVE_FUNCTIONS:
-            function = getattr(library, name, None)
-            if function is not None:
-                address = ctypes.cast(function, ctypes.c_void_p).value
-                assert address is not None
-                self.functions.add(address)
+        # By both names: where the executable has a fixed address, the process's symbol may be its
+        # own PLT entry; where a library replaces malloc, libc's is not the one that is called.
+        for library in (ctypes.CDLL(None), ctypes.CDLL("libc.so.6")):
+            for name in NATIVE_FUNCTIONS:
+                function = getattr(library, name, None)
+                if function is not None:
+                    address = ctypes.cast(function, ctypes.c_void_p).value
+                    assert address is not None
+                    self.functions.add(address)
         self.refresh()
 
     def refresh(self) -> None:

@@ -166,6 +166,7 @@ class CodeCache:
         self.arena_size = arena_size
         self.arenas: list[Arena] = []
         self.far_arena: Arena | None = None
+        self._without_room: set[int] = set()
         self.entries: dict[int, int] = {}
         self.exits: list[tuple[int, int]] = []
         self.fallen: set[int] = set()
@@ -212,13 +213,14 @@ class CodeCache:
         for arena in self.arenas:
             if arena.reaches(app):
                 return arena
-        for near, far in ((low, high), (app, app + 1)):
+        for near, far in () if low in self._without_room else ((low, high), (app, app + 1)):
             try:
                 arena = Arena(self.arena_size, near, far)
                 break
             except CacheError:
                 continue
         else:
+            self._without_room.add(low)
             if self.far_arena is None:
                 self.far_arena = Arena(self.arena_size)
                 self.arenas.append(self.far_arena)

@@ -64,6 +64,17 @@ class Linker:
             stub = self._cache.stub_of(index)
             arena.write(stub, self._far_before + code.to_bytes(8, "little"))
 
+    def relink(self, index: int) -> None:
+        """Let exit *index*, whose jump has a new place, lead where it should."""
+        cache = self._cache
+        target, site = cache.exits[index]
+        stub = cache.stub_of(index)
+        arena = cache.arena_at(site)
+        arena.write(site, (stub - site - 4).to_bytes(4, "little", signed=True))
+        code = cache.entries.get(target)
+        if code is not None:
+            self.link(index, code)
+
     def unlink(self, index: int) -> None:
         """Send exit *index* back to the dispatcher, if it is still in use."""
         cache = self._cache

@@ -73,6 +73,10 @@ def emit_jcc(draft: Draft, special: Special) -> None:
     if draft.branch_vectors:
         _emit_condition(draft, bytes((0x0F, 0x80 | condition)), target, following)
         return
+    if len(draft.cache.arenas) > 1:  # a block may be out of reach
+        draft.exit(bytes((0x0F, 0x80 | condition)), target)
+        draft.exit(_JUMP, following)
+        return
     # The most frequent of all: `Draft.exit` for both, unfolded.
     index = draft.take_exits(2)
     stub = draft.stub_base + index * 20

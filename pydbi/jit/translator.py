@@ -209,12 +209,14 @@ class Translator:
 
     def _place_behind(self, origin: int, arena: Arena, top: int) -> int:
         """Return where a block that exit *origin* wants should begin; nothing is changed yet."""
-        site = self._cache.exits[origin][1]
+        exits = self._cache.exits
+        site = exits[origin][1]
         if site + 4 == top and site - 1 - arena.last_code >= _JUMP_SIZE:
             return site - 1  # in the place of the jump at the end
         if site + 4 + _JUMP_SIZE == top and arena.last_code < site:
             offset = site - arena.address
-            if arena.memory[offset - 2] == 0x0F and arena.memory[offset - 1] >> 4 == 8:
+            is_jcc = arena.memory[offset - 2] == 0x0F and arena.memory[offset - 1] >> 4 == 8
+            if is_jcc and exits[origin + 1][1] == site + 4 + 1:
                 return site + 4  # behind the jcc, whose condition is turned round
         return top
 
@@ -227,15 +229,13 @@ class Translator:
             self._cache.fallen.add(origin)
         elif start == site + 4 and start < top:
             # jcc A; jmp B; with A wanted first becomes jncc B; A follows.
-            memory = self._draft.arena.memory
-            offset = site - self._draft.arena.address
-            memory[offset - 1] ^= 1
+            arena = self._draft.arena
+            arena.memory[site - 1 - arena.address] ^= 1
             other, _ = exits[origin + 1]
             exits[origin + 1] = (other, site)
             exits[origin] = (app, start + 1)
             self._cache.fallen.add(origin)
-            code = self._cache.entries.get(other) or self._cache.stub_of(origin + 1)
-            memory[offset : offset + 4] = (code - site - 4).to_bytes(4, "little", signed=True)
+            self._linker.relink(origin + 1)
         else:
             self._linker.link(origin, start)
 

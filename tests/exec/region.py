@@ -9,10 +9,15 @@ import struct
 from tests.exec.batch import CODE_SIZE, DATA, FINISH_SLOT, PAGE, REGION_SIZE, STACK
 from tests.exec.snippets import DATA_SIZE, STACK_SIZE
 
-LOW_BASE = 0x30000000
-"""Below 4 GiB, so that address-size prefixes work, and over 2 GiB from any shared library."""
-CROWDED_BASE = 0x200000000000
-PLACES = {"low": LOW_BASE, "distant": LOW_BASE, "near": None, "crowded": CROWDED_BASE}
+_LOW = (0x30000000, 0x70000000, 0xB0000000)
+"""Below 4 GiB, so that address-size prefixes work, and over 2 GiB from any shared library. A python
+that is no position-independent executable may have its heap at one of these."""
+PLACES: dict[str, tuple[int | None, ...]] = {
+    "low": _LOW,
+    "distant": _LOW,
+    "near": (None,),
+    "crowded": (0x200000000000,),
+}
 """``low``; ``near`` the libraries; ``distant``: low, after code near the libraries has run;
 ``crowded``: nothing is free for 2 GiB around the code."""
 _CROWD = 3 << 30
@@ -37,12 +42,21 @@ def map_pages(address: int | None, size: int, protection: int) -> int:
     return int(result)
 
 
+def _map_first(addresses: tuple[int | None, ...], size: int) -> int:
+    for address in addresses[:-1]:
+        try:
+            return map_pages(address, size, mmap.PROT_READ | mmap.PROT_WRITE)
+        except OSError:
+            continue
+    return map_pages(addresses[-1], size, mmap.PROT_READ | mmap.PROT_WRITE)
+
+
 class Region:
     """The mapping that batches are put in."""
 
     def __init__(self, place: str) -> None:
-        address = PLACES[place]
-        self.base = map_pages(address, REGION_SIZE, mmap.PROT_READ | mmap.PROT_WRITE)
+        self.is_low = place in ("low", "distant")
+        self.base = _map_first(PLACES[place], REGION_SIZE)
         if place == "crowded":
             map_pages(self.base - _CROWD, _CROWD, 0)
             map_pages(self.base + REGION_SIZE, _CROWD, 0)

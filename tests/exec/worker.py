@@ -26,7 +26,7 @@ from tests.exec.batch import CODE_SIZE, DATA, PAGE, STACK, Batch, Case
 from tests.exec.machine_state import State
 from tests.exec.modes import MODES, Plain
 from tests.exec.native_runner import NativeRunner, Step
-from tests.exec.region import LOW_BASE, Memory, Region, map_pages
+from tests.exec.region import Memory, Region, map_pages
 from tests.exec.snippets import DATA_SIZE, MIDDLE, STACK_SIZE
 
 
@@ -73,7 +73,7 @@ class Session:
                 self._run_far_away(mode.vm)
         for index in range(job.first, len(job.batch.cases)):
             case = job.batch.cases[index]
-            if not case.snippet.low_only or self.region.base == LOW_BASE:
+            if not case.snippet.low_only or self.region.is_low:
                 self._run_case(index, case)
         _write(done=len(job.batch.cases))
 
