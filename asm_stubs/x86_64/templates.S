@@ -58,18 +58,18 @@ template_push.displacement = . - 4      # 4 bytes: to a constant at the arena's 
 template_push.end:
 
 # Where a lookup enters a block: TARGET must be its app address, the guest's rcx is in its slot. The
-# comparison leaves the flags alone: LOOP decrements rcx and jumps unless that makes it 0. It is fast
-# on AMD processors and slow on Intel's, which get the next template.
+# comparison leaves the flags alone. Without a second register a 64-bit constant is subtracted in two
+# steps, with the halves swapped between them; LOOP decrements rcx and jumps unless that makes it 0.
+# LOOP is fast on AMD processors and slow on Intel's, which get the next template.
 template_landing_pad_loop:
 1:      jmp     qword ptr gs:[CTX_LOOKUP_MISS]
 template_landing_pad_loop.entry:
-        mov     ecx, gs:[CTX_TARGET]
-        lea     ecx, [rcx + 0x11223344]
-template_landing_pad_loop.low = . - 4   # 4 bytes: 1 - the low half of the app address
-        loop    1b
-        mov     ecx, gs:[CTX_TARGET + 4]
-        lea     ecx, [rcx + 0x11223344]
-template_landing_pad_loop.high = . - 4  # 4 bytes: 1 - the high half
+        mov     rcx, gs:[CTX_TARGET]
+        lea     rcx, [rcx + 0x11223344]
+template_landing_pad_loop.low = . - 4   # 4 bytes: minus the low half of the app address, as signed
+        rorx    rcx, rcx, 32
+        lea     rcx, [rcx + 0x11223344]
+template_landing_pad_loop.high = . - 4  # 4 bytes: 1 - what is left of it then
         loop    1b
 template_landing_pad_loop.restore:
         mov     rcx, gs:[CTX_SCRATCH_RCX]

@@ -82,6 +82,8 @@ class Cpu(NamedTuple):
     """AVX-512F instructions can be executed."""
     rtm: bool
     """Transactions can be begun (they may all abort)."""
+    bmi2: bool
+    """RORX and its kin can be executed."""
     xsave_size: int
     """Bytes of an XSAVE area in standard format with all enabled components."""
     components: MappingProxyType[int, Component]
@@ -111,6 +113,7 @@ def _read_cpu(cpuid: Callable[[int, int], Leaf], xgetbv: Callable[[int], int]) -
         avx=bool(features >> 28 & 1) and xcr0 & _AVX_STATE == _AVX_STATE,
         avx512=bool(extended >> 16 & 1) and xcr0 & _AVX512_STATE == _AVX512_STATE,
         rtm=bool(extended >> 11 & 1),
+        bmi2=bool(extended >> 8 & 1),
         xsave_size=size,
         components=MappingProxyType(components),
     )
@@ -156,3 +159,8 @@ def has_avx512() -> bool:
 def has_rtm() -> bool:
     """Whether xbegin is an instruction here."""
     return cpu().rtm
+
+
+def has_bmi2() -> bool:
+    """Whether RORX and its kin can be executed."""
+    return cpu().bmi2

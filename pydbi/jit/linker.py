@@ -21,6 +21,8 @@ _JMP = 0xE9
 _L2_ENTRIES = 1 << 14
 _L2_GUARD = 1 << 12
 """Entries behind the last index: a probe never wraps around, and never runs off the end."""
+_FAST_LOOP = ("AuthenticAMD", "HygonGenuine")
+"""Makers of processors on which LOOP costs no more than another conditional jump."""
 _HALF = (1 << 32) - 1
 
 
@@ -30,9 +32,8 @@ class Linker:
     def __init__(self, cache: CodeCache, guests: list[Guest]) -> None:
         self._cache = cache
         self._guests = guests
-        loop_is_fast = cpu.cpu().vendor in ("AuthenticAMD", "HygonGenuine")
-        self._pad = stubs().template(f"landing_pad_{'loop' if loop_is_fast else 'jrcxz'}")
-        self._pad_bias = 1 if loop_is_fast else 0
+        self._by_loop = cpu.has_bmi2() and cpu.cpu().vendor in _FAST_LOOP
+        self._pad = stubs().template(f"landing_pad_{'loop' if self._by_loop else 'jrcxz'}")
         self._pad_low, self._pad_high = self._pad.holes["low"], self._pad.holes["high"]
         self.pad_entry = self._pad.holes["entry"]
         """Where in a landing pad it is entered, in bytes from its start."""
@@ -125,8 +126,12 @@ class Linker:
     def landing_pad(self, app: int) -> bytearray:
         """Return the code of the landing pad for *app*; it goes on right behind itself."""
         code = bytearray(self._pad.code)
-        low = self._pad_bias - app & _HALF
-        high = self._pad_bias - (app >> 32) & _HALF
+        low = -app & _HALF
+        if self._by_loop:
+            signed = low - (low >> 31 << 32)  # as LEA reads it
+            high = 1 - (app + signed >> 32) & _HALF
+        else:
+            high = -(app >> 32) & _HALF
         code[self._pad_low : self._pad_low + 4] = low.to_bytes(4, "little")
         code[self._pad_high : self._pad_high + 4] = high.to_bytes(4, "little")
         return code

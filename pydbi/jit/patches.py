@@ -430,7 +430,9 @@ def _with_base(instruction: Instruction, base: int, tail: bytes) -> bytes:
     payload = at - {VEX2: 1, EVEX: 3}.get(instruction.encoding, 2)
     prefixes = bytes(b for b in instruction.prefixes if b != 0x65)
     if instruction.encoding == VEX2:
-        assert not base & 8
+        if base & 8:  # only the three-byte form has B: c4, R and X and B inverted, map 0f; W = 0
+            first = head[-1]
+            head[-2:] = bytes((0xC4, first & 0x80 | 0x41, first & 0x7F))
     else:
         # X and B are stored inverted: X off, B as the base needs it.
         bits = head[payload] | 0x60
@@ -490,6 +492,7 @@ def emit_xbegin(draft: Draft, special: Special) -> None:
 def emit_trap(draft: Draft, special: Special) -> None:
     """int3, ud2, hlt, int n, ...: the same; the kernel's signal is mapped back to app addresses."""
     draft.out += draft.code[special[0] : special[1]]
+    draft.gates(draft.branch_vectors, draft.app + special[1])  # int 0x80 does come back
     draft.exit(_JUMP, draft.app + special[1])
 
 
