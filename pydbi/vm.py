@@ -18,7 +18,7 @@ from pydbi.jit.context import (
 from pydbi.jit.engine import Engine, Stats
 from pydbi.jit.stack import ARGUMENT_REGISTERS, FRAME_SIZE, allocateVirtualStack, simulateCall
 from pydbi.jit.states import FPRState, GPRState
-from pydbi.types import AnalysisType, InstPosition, Options, Permission, Range
+from pydbi.types import AnalysisType, InstPosition, Options, Permission, Range, VMError
 from pydbi.x86.analysis import InstAnalysis
 
 __all__ = ["VM", "FPRState", "GPRState", "Stats", "allocateVirtualStack", "simulateCall"]
@@ -230,9 +230,16 @@ class VM:
         data: Any,
         priority: int = 0,
     ) -> int:
-        """Call *cbk* at instructions that lie wholly in [*start*, *end*); see `addCodeCB`."""
+        """Call *cbk* at instructions that lie wholly in [*start*, *end*); see `addCodeCB`.
+
+        Returns:
+            INVALID_EVENTID if the range is empty.
+        """
+        start, end = index(start), index(end)
+        if start >= end:
+            return VMError.INVALID_EVENTID
         return self._engine.register(
-            _position(pos), _callable(cbk), data, index(priority), index(start), index(end)
+            _position(pos), _callable(cbk), data, index(priority), start, end
         )
 
     def deleteInstrumentation(self, id: int) -> bool:

@@ -36,3 +36,31 @@ def test_named_sources_exist(page: Path) -> None:
     named = re.findall(r"`((?:pydbi|asm_stubs|tests|docs|benchmarks)/[\w/.-]+)`", text)
     missing = [name for name in named if not (ROOT / name).exists()]
     assert not missing
+
+
+# Names in the pages that are not the project's own.
+FOREIGN = frozenset(
+    "_dl_runtime_resolve arch_prctl exit_group getErrno getNbExecBlock reduceCacheTo".split()
+)
+
+
+@pytest.fixture(scope="module")
+def words() -> frozenset[str]:
+    """All words of the project's sources."""
+    found: set[str] = set()
+    for folder in ("pydbi", "asm_stubs", "benchmarks"):
+        for source in (ROOT / folder).rglob("*"):
+            if source.suffix in (".py", ".S", ".inc", ".json"):
+                words_in = re.findall(r"\w+", source.read_text(encoding="utf-8"))
+                found.update(words_in, (word.rstrip("_") for word in words_in))
+    return frozenset(found)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_named_identifiers_exist(page: Path, words: frozenset[str]) -> None:
+    """What a page names as `some_name`, `Class.method` or `NAME` is a word of the sources."""
+    text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    named = re.findall(r"`([A-Za-z_][\w.]*)(?:\(.*?\))?`", text)
+    names = {part for name in named if re.search(r"[_A-Z]", name) for part in name.split(".")}
+    unknown = sorted(names - words - FOREIGN)
+    assert not unknown

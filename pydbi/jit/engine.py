@@ -10,9 +10,9 @@ from pydbi.errors import CacheError
 from pydbi.jit.app_memory import LONGEST_INSTRUCTION, AppMemory
 from pydbi.jit.broker import Broker
 from pydbi.jit.cache import ARENA_SIZE, Block, CodeCache
-from pydbi.jit.context import SLOT, VECTOR_SIZE
+from pydbi.jit.context import SLOT
 from pydbi.jit.dispatcher import Dispatcher
-from pydbi.jit.guest import Guest
+from pydbi.jit.guest import Guest, release_context
 from pydbi.jit.instrumentation import (
     FOREVER,
     Instrumentation,
@@ -20,8 +20,10 @@ from pydbi.jit.instrumentation import (
     Registration,
 )
 from pydbi.jit.linker import Linker
+from pydbi.jit.lookup import LookupTable, SecondLevel
 from pydbi.jit.signals import install_fault_handler
 from pydbi.jit.translator import CacheFull, Translator
+from pydbi.jit.vectors import CallbackVectors
 from pydbi.types import AnalysisType, InstPosition
 from pydbi.x86.analysis import InstAnalysis, add_symbol, analyse
 
@@ -76,10 +78,12 @@ class Engine:
         self.broker = Broker()
         self.cache = CodeCache(arena_size)
         guests = [self.guest]
-        self.linker = Linker(self.cache, guests)
+        self.lookup = LookupTable(guests)
+        self.linker = Linker(self.cache, self.lookup)
         self.translator = Translator(
             self.cache,
             self.linker,
+            self.lookup,
             guests,
             self.memory,
             self.ranges,
@@ -88,12 +92,13 @@ class Engine:
         )
         self.dispatcher = Dispatcher(self)
         self.analyses: dict[tuple[int, int], InstAnalysis] = {}
-        self._free_vectors: list[int] = []
-        self._vector_count = 0
-        self._retired: list[Registration] = []
+        self.vectors = CallbackVectors(self.guest)
         self._reset_due = False
         self.guest.words[SLOT["GATE_RECORDS"] >> 3] = self.cache.records_address
-        weakref.finalize(vm, _close, self.guest, self.cache, self.linker)
+        # Of what the finalizer holds nothing may lead back to the VM, or it would never run.
+        weakref.finalize(
+            vm, _close, self.guest.address, self.guest.thunk, self.cache, self.lookup.second_level
+        )
 
     # Translation.
 
@@ -146,9 +151,9 @@ class Engine:
 
     def run(self, app: int, stop: int) -> None:
         """Run from *app* until just before *stop*; see `Dispatcher.run`."""
-        if self.linker.has_pad(stop):
+        if self.lookup.get(stop) is not None:
             self.cache.calls.clear()  # it may be that of `add_call`, which does not stop at `stop`
-            self.linker.remove_pad(stop)
+            self.lookup.remove(stop)
         self._forget_blocks(stop, stop + 1)
         self.translator.add_stop(stop)
         try:
@@ -227,13 +232,9 @@ class Engine:
         single: bool = False,
     ) -> int:
         """Enter a callback for instructions in [*low*, *high*), or for the one at *low*."""
-        vector = self._free_vectors.pop() if self._free_vectors else self._vector_count
-        if vector == self._vector_count:
-            self._vector_count += VECTOR_SIZE
+        vector = self.vectors.add(callback, self.vm(), data)
         identity = self.instrumentation.next_identity()
         registration = Registration(identity, position, priority, low, high, callback, data, vector)
-        guest = self.guest
-        guest.set_vector(vector, (callback, self.vm(), guest.gpr, guest.fpr, data))
         if single:
             self.instrumentation.add_at(registration)
         else:
@@ -246,16 +247,17 @@ class Engine:
         registration = self.instrumentation.remove(identity)
         if registration is None:
             return False
-        self._retired.append(registration)
         self._forget_instrumented(registration.low, registration.high)
+        self._retire(registration)
         return True
 
     def unregister_all(self) -> None:
         """Take all callbacks out."""
         removed = self.instrumentation.remove_all()
-        self._retired += removed
         if removed:
             self.forget_all()
+        for registration in removed:
+            self._retire(registration)
 
     def _forget_instrumented(self, low: int, high: int) -> None:
         if high == FOREVER and self.cache.blocks:
@@ -263,12 +265,14 @@ class Engine:
         else:
             self._forget_blocks(low, high)
 
+    def _retire(self, registration: Registration) -> None:
+        self.vectors.retire(registration.vector)
+        if not self.dispatcher.running:
+            self.vectors.settle()
+
     def after_run(self) -> None:
-        """Let go of callbacks that were taken out while gates could still call them."""
-        for registration in self._retired:
-            self.guest.set_vector(registration.vector, (None,) * 5)
-            self._free_vectors.append(registration.vector)
-        self._retired.clear()
+        """Let go of what machine code can no longer use."""
+        self.vectors.settle()
 
     def current_instruction(self) -> int:
         """Return the app address of the instruction whose callback is running.
@@ -318,7 +322,7 @@ class Engine:
         return result
 
 
-def _close(guest: Guest, cache: CodeCache, linker: Linker) -> None:
-    guest.close()
+def _close(context: int, thunk: int, cache: CodeCache, table: SecondLevel) -> None:
+    release_context(context, thunk)
     cache.close()
-    linker.close()
+    table.close()

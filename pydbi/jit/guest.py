@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable
 from functools import cache
-from typing import Any
 
 from pydbi.host import cpu
 from pydbi.host.libc import PROT_EXEC, PROT_READ, libc, syscall
@@ -29,7 +28,7 @@ from pydbi.jit.stubs import AVX, AVX512, SSE, stubs
 from pydbi.jit.syscalls import syscall_table
 from pydbi.types import VMAction
 
-_THUNK_SIZE = 4096
+THUNK_SIZE = 4096
 _SYS_ARCH_PRCTL, _ARCH_GET_FS = 158, 0x1003
 _EFLAGS = GPR_OFFSET["eflags"] >> 3
 _ST = FPR_OFFSET + 32
@@ -59,12 +58,13 @@ class Guest:
     Attributes:
         words: the context as 64-bit words: ``words[SLOT[name] >> 3]``.
         gpr, fpr: views on the registers in it.
+        thunk: address of the code behind `enter`.
         enter: run the guest from the cache address in slot ENTRY; returns the REASON it left for.
             A Python exception set by a callback comes out of it.
     """
 
     def __init__(self) -> None:
-        self.address = map_memory(CONTEXT_SIZE)
+        self.address = _take_context()
         self.memory = view(self.address, CONTEXT_SIZE)
         self.words = self.memory.cast("Q")
         self.gpr = GPRState.from_address(self.address)
@@ -75,9 +75,6 @@ class Guest:
         self.uses_avx512 = False
         self.swaps_fs = False
         self.words[_EFLAGS] = EFLAGS_FIXED
-        self._vectors: ctypes.Array[ctypes.py_object[Any]] = (ctypes.py_object * 0)()
-        self._vector_arrays: list[ctypes.Array[ctypes.py_object[Any]]] = []
-        self._vectors_used = 0
         self._fill_slots()
         self._select_switch()
         self.enter = self._make_enter()
@@ -97,14 +94,14 @@ class Guest:
 
     def _make_enter(self) -> Callable[[], int]:
         """A function of no arguments is the cheapest that ctypes calls: the context is built in."""
-        self._thunk = map_memory(_THUNK_SIZE)
+        self.thunk = map_memory(THUNK_SIZE)
         code = (
             b"\x48\xbf" + self.address.to_bytes(8, "little")  # movabs rdi, context
             + b"\xff\xa7" + SLOT["ENTER"].to_bytes(4, "little")  # jmp [rdi + ENTER]
         )  # fmt: skip
-        view(self._thunk, len(code))[:] = code
-        protect_memory(self._thunk, _THUNK_SIZE, PROT_READ | PROT_EXEC)
-        return ctypes.PYFUNCTYPE(ctypes.c_uint)(self._thunk)
+        view(self.thunk, len(code))[:] = code
+        protect_memory(self.thunk, THUNK_SIZE, PROT_READ | PROT_EXEC)
+        return ctypes.PYFUNCTYPE(ctypes.c_uint)(self.thunk)
 
     def clear_table(self) -> None:
         """Make the first-level lookup table empty."""
@@ -118,23 +115,6 @@ class Guest:
         for low, high in [*ranges, (0, 0)]:
             self.words[place], self.words[place + 1] = low, high
             place += 2
-
-    def set_vector(self, offset: int, items: tuple[Any, ...]) -> None:
-        """Put a callback's callable and arguments (vm, gpr, fpr, data) at *offset* in VECTORS."""
-        callback, *arguments = items
-        first = offset // 8
-        words = [callback, None, *arguments]
-        if first + len(words) > len(self._vectors):
-            # The old array lives on for as long as the guest: a gate may be reading from it.
-            self._vector_arrays.append(self._vectors)
-            grown = (ctypes.py_object * (2 * (first + len(words))))()
-            for place in range(self._vectors_used):
-                grown[place] = ctypes.py_object(self._vectors[place])
-            self._vectors = grown
-            self.words[SLOT["VECTORS"] >> 3] = ctypes.addressof(grown)
-        for place, word in enumerate(words, first):
-            self._vectors[place] = ctypes.py_object(word)  # a ctypes object itself is refused
-        self._vectors_used = max(self._vectors_used, first + len(words))
 
     # What the guest was seen to use decides how much a switch saves.
 
@@ -189,10 +169,25 @@ class Guest:
         for slot, value in slots.items():
             self.words[slot >> 3] = value
 
-    def close(self) -> None:
-        """Give the memory back; no view on it may be used afterwards."""
-        unmap_memory(self._thunk, _THUNK_SIZE)
-        unmap_memory(self.address, CONTEXT_SIZE)
+
+# Contexts are used again, never unmapped: GS of a thread that has run a guest still points to its
+# context, and the fault handler looks there.
+_spare_contexts: list[int] = []
+
+
+def _take_context() -> int:
+    if not _spare_contexts:
+        return map_memory(CONTEXT_SIZE)
+    address = _spare_contexts.pop()
+    ctypes.memset(address, 0, TABLE_OFFSET)
+    return address
+
+
+def release_context(address: int, thunk: int) -> None:
+    """Take the memory of a guest that is gone back."""
+    unmap_memory(thunk, THUNK_SIZE)
+    ctypes.memset(address + CACHE_RANGES_OFFSET, 0, 16)  # it has no code any more
+    _spare_contexts.append(address)
 
 
 @cache

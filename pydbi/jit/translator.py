@@ -19,6 +19,7 @@ from pydbi.jit.draft import GATE_AFTER, GATE_BEFORE, GATE_SIZE, Draft
 from pydbi.jit.guest import Guest
 from pydbi.jit.instrumentation import Instrumentation, InstrumentedRanges
 from pydbi.jit.linker import Linker
+from pydbi.jit.lookup import LookupTable
 from pydbi.jit.patches import STORE_RCX, Special, emit_push, overwrites_rcx, rule_for
 from pydbi.jit.stubs import stubs
 from pydbi.x86.registers import RCX
@@ -55,6 +56,7 @@ class Translator:
         self,
         cache: CodeCache,
         linker: Linker,
+        lookup: LookupTable,
         guests: list[Guest],
         memory: AppMemory,
         ranges: InstrumentedRanges,
@@ -63,6 +65,7 @@ class Translator:
     ) -> None:
         self._cache = cache
         self._linker = linker
+        self._lookup = lookup
         self._guests = guests
         self._memory = memory
         self._ranges = ranges
@@ -109,15 +112,15 @@ class Translator:
         )
         if pad:
             # Where a pad begins within its 32 bytes decides over a fifth of a dispatch's time.
-            arena.code_top += -(arena.code_top + self._linker.pad_entry) % PAD_ALIGNMENT
+            arena.code_top += -(arena.code_top + self._lookup.pad_entry) % PAD_ALIGNMENT
         top = arena.code_top
         base = self._place_behind(origin, arena, top) if origin else top
         draft = self._draft
         draft.begin(app, code, arena, base)
-        draft.out = out = self._linker.landing_pad(app) if pad else bytearray()
+        draft.out = out = self._lookup.landing_pad(app) if pad else bytearray()
         if pad and not gated and overwrites_rcx(code, end):
             # What the pad would load is overwritten at once; until then it rests in its slot.
-            del out[-self._linker.restore_size :]
+            del out[-self._lookup.restore_size :]
             draft.rests(len(out), len(out) + (starts[1] if starts[1:] else end), RCX, _SLOT_RCX)
             entry = self._add_direct_entry(arena, base + len(out))
         else:
@@ -207,7 +210,7 @@ class Translator:
             )
         )
         if pad:
-            self._linker.enter_pad(app, base + self._linker.pad_entry)
+            self._lookup.enter(app, base + self._lookup.pad_entry)
 
     # A block is best placed where the jump to it would be: then there is no jump.
 
@@ -418,7 +421,7 @@ class Translator:
             raise CacheFull
         draft = self._draft
         draft.begin(app, b"", arena, arena.code_top)
-        draft.out = self._linker.landing_pad(app) if pad else bytearray()
+        draft.out = self._lookup.landing_pad(app) if pad else bytearray()
         start = draft.base + len(draft.out)
         draft.out += _NATIVE.filled("target", app.to_bytes(8, "little"))
         draft.entries[app] = start
@@ -441,12 +444,12 @@ class Translator:
             raise CacheFull
         draft = self._draft
         draft.begin(app, b"", arena, arena.code_top)
-        if not self._linker.has_pad(return_address):
-            code = self._linker.landing_pad(return_address) + _CALL_RETURN.filled(
+        if self._lookup.get(return_address) is None:
+            code = self._lookup.landing_pad(return_address) + _CALL_RETURN.filled(
                 "rip", return_address.to_bytes(4, "little")
             )
-            pad = arena.add_data(code) + self._linker.pad_entry
-            self._linker.enter_pad(return_address, pad)
+            pad = arena.add_data(code) + self._lookup.pad_entry
+            self._lookup.enter(return_address, pad)
         draft.out = bytearray(
             _CALL.filled("frame", (-frame_size).to_bytes(4, "little", signed=True))
         )
