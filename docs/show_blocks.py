@@ -49,7 +49,7 @@ def main(library: str, function: str, *arguments: str) -> None:
         arena = engine.cache.arena_at(block.code)
         print(f"\nblock {path.rpartition('/')[2]}+{block.app - module:#x}")
         show("app  ", block.app, block.end, module)
-        pad = engine.linker._pads.get(block.app, 0) - engine.linker.pad_entry
+        pad = (engine.lookup.get(block.app) or 0) - engine.lookup.pad_entry
         if arena.address <= pad < block.code:
             show("pad  ", pad, block.code, arena.address)
         show("cache", block.code, block.code_end, arena.address)

@@ -10,9 +10,12 @@ import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from pydbi.jit.app_memory import LONGEST_INSTRUCTION
 from pydbi.jit.cache import GatePoint
 from pydbi.jit.context import SLOT
+from pydbi.jit.instrumentation import Registration
 from pydbi.types import VMAction
+from pydbi.x86.instruction import decode
 
 if TYPE_CHECKING:
     from pydbi.jit.engine import Engine
@@ -52,10 +55,54 @@ class Actions:
         if not isinstance(result, VMAction):
             vector = cache.record_word(gate, 0)
             callback = self._engine.instrumentation.by_vector[vector].callback
-            raise TypeError(f"{callback!r} returned {result!r}: a callback returns a VMAction")
+            raise _wrong_result(callback, result)
         point = cache.point_of(gate)
         actions = self._before if gate < point.first_after else self._after
         return actions[result](point, gate)
+
+    def on_stop_address(self, stop: int) -> int:
+        """Call what is due before the instruction at which a run ends; return where to go on.
+
+        As in PyQBDI, the run's end is itself like a callback there, of priority 0 and registered
+        last: those before it are called, and may send the guest elsewhere.
+        """
+        engine = self._engine
+        if not engine.instrumentation.active or stop not in engine.ranges:
+            return stop
+        instruction = decode(engine.memory.read_data(stop, LONGEST_INSTRUCTION) or b"", 0)
+        if isinstance(instruction, int):
+            return stop
+        due = engine.instrumentation.applicable(stop, instruction.length)
+        try:
+            for vector in due.before:
+                registration = engine.instrumentation.by_vector[vector]
+                if registration.priority < 0:
+                    break
+                engine.instruction_outside = stop
+                action = self._call(registration)
+                if action in (VMAction.SKIP_INST, VMAction.SKIP_PATCH):
+                    return stop + instruction.length
+                if action == VMAction.BREAK_TO_VM:
+                    return engine.guest.gpr.rip
+        finally:
+            engine.instruction_outside = None
+        return stop
+
+    def _call(self, registration: Registration) -> VMAction:
+        """Call a callback from here, and not from a gate.
+
+        Raises:
+            TypeError: it returned no `VMAction`.
+            StopRun: it returned STOP.
+        """
+        engine = self._engine
+        callback = registration.callback
+        action = callback(engine.vm(), engine.guest.gpr, engine.guest.fpr, registration.data)
+        if not isinstance(action, VMAction):
+            raise _wrong_result(callback, action)
+        if action == VMAction.STOP:
+            raise StopRun
+        return action
 
     def _take_result(self) -> Any:
         """Return the object whose reference the gate left in slot RESULT."""
@@ -72,15 +119,16 @@ class Actions:
         gpr = engine.guest.gpr
         gpr.rip = point.following
         due = engine.instrumentation.applicable(point.app, point.following - point.app)
-        for vector in due.after:
-            registration = engine.instrumentation.by_vector[vector]
-            action = registration.callback(engine.vm(), gpr, engine.guest.fpr, registration.data)
-            if action == VMAction.STOP:
-                raise StopRun
-            if action == VMAction.BREAK_TO_VM:
-                return gpr.rip, 0
-            if action == VMAction.SKIP_PATCH:
-                break
+        engine.instruction_outside = point.app
+        try:
+            for vector in due.after:
+                action = self._call(engine.instrumentation.by_vector[vector])
+                if action == VMAction.BREAK_TO_VM:
+                    return gpr.rip, 0
+                if action == VMAction.SKIP_PATCH:
+                    break
+        finally:
+            engine.instruction_outside = None
         return point.following, 0
 
     def _skip_patch(self, point: GatePoint, gate: int) -> Next:
@@ -106,3 +154,7 @@ class Actions:
 
     def _stop(self, point: GatePoint, gate: int) -> Next:
         raise StopRun
+
+
+def _wrong_result(callback: object, result: object) -> TypeError:
+    return TypeError(f"{callback!r} returned {result!r}: a callback returns a VMAction")

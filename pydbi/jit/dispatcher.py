@@ -99,7 +99,11 @@ class Dispatcher:
                     if not code:
                         if app == stop:
                             words[_RIP] = app
-                            return
+                            app = self._actions.on_stop_address(stop)
+                            if app == stop:
+                                return
+                            origin = 0
+                            indirect = False
                         known = entries.get(app)
                         if known is None:
                             if not collecting and gc.isenabled():

@@ -91,6 +91,8 @@ class Engine:
             self.broker,
         )
         self.dispatcher = Dispatcher(self)
+        self.instruction_outside: int | None = None
+        """App address of the instruction whose callbacks are called from Python, not by a gate."""
         self.analyses: dict[tuple[int, int], InstAnalysis] = {}
         self.vectors = CallbackVectors(self.guest)
         self._reset_due = False
@@ -282,6 +284,8 @@ class Engine:
         """
         if not self.dispatcher.running:
             raise RuntimeError("no callback is running: there is no current instruction")
+        if self.instruction_outside is not None:
+            return self.instruction_outside
         gate = self.guest.words[SLOT["GATE_INDEX"] >> 3] & 0xFFFFFFFF
         return self.cache.record_word(gate, 3)
 

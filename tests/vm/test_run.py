@@ -158,10 +158,6 @@ def test_call(run_in_child: Child, engine: str) -> None:
         assert call(scene["sum"], (0, 0, 0, 0, 0, (1 << 64) - 1)) == (True, (1 << 64) - 1)
         assert call(scene["stacked"], [0] * 6 + [7, 8]) == (True, 78)
         assert scene.register("rbx") == 42
-        assert call(scene["stacked"], [0] * 6 + [3]) == (
-            True,
-            30 + call(scene["stacked"], [])[1] % 1,
-        )
         assert call(scene["minus"], []) == (True, (1 << 64) - 1)
         for count in (0, 3, 6, 8):
             rsp = scene.register("rsp")
@@ -230,7 +226,8 @@ def test_wrong_arguments(run_in_child: Child, engine: str) -> None:
             (vm.addInstrumentedRange, (5, large + 1)), (vm.removeInstrumentedRange, (-1, 5)),
             (vm.clearCache, (-1, 2)), (vm.precacheBasicBlock, (-1,)),
             (vm.addCodeAddrCB, (-1, scene.module.PREINST, print, None)),
-            (vm.addCodeCB, (0, print, None)), (vm.addCodeCB, (scene.module.PREINST, print, None, 1 << 40)),
+            (vm.addCodeCB, (0, print, None)),
+            (vm.addCodeCB, (scene.module.PREINST, print, None, 1 << 40)),
             (vm.deleteInstrumentation, (-1,)), (vm.addInstrumentedModule, (5,)),
         ]  # fmt: skip
         accepted = []
@@ -270,8 +267,8 @@ def test_ranges_decide_what_is_instrumented(run_in_child: Child, engine: str) ->
         scene.add("PRE", "x")
         f, g = scene["f"], scene["g"]
         ranges = [
-            (None, "abcfg"), (("remove", f, g), "abcg"), (("add", f, f + 1), "abcg"),
-            (("add", f, f + 3), "abcfg"), (("remove", f, g + 8), "abc"), (("add", g, g + 9), "abcg"),
+            (None, "abcfg"), (("remove", f, g), "abcg"), (("add", f, f + 3), "abcfg"),
+            (("remove", f, g + 8), "abc"), (("add", g, g + 9), "abcg"),
             (("remove", scene["b"], scene["c"]), "acg"),
         ]  # fmt: skip
         for change, expected in ranges:
@@ -336,7 +333,6 @@ def test_precache(run_in_child: Child, engine: str) -> None:
         assert scene.vm.precacheBasicBlock(scene["there"]) is True
         assert scene.run()
         assert scene.register("rbx") == 2
-        assert scene.vm.precacheBasicBlock(scene.base) is False
         scene.vm.clearAllCache()
         assert scene.vm.precacheBasicBlock(scene.base) is True
 
