@@ -90,7 +90,7 @@ class VM:
             ReentryError: this VM is running already.
             BaseException: what a callback raised.
         """
-        start, stop = index(start), index(stop)
+        start, stop = _address(start), _address(stop)
         if start not in self._engine.ranges:
             return False
         self._engine.run(start, stop)
@@ -115,8 +115,13 @@ class VM:
         if args:
             if len(args) > len(_ARGUMENTS):
                 return self._call_slowly(function, args)
-            for place, value in zip(_ARGUMENTS, args, strict=False):
-                words[place] = value if value >= 0 else value & _WORD
+            try:
+                for place, value in zip(_ARGUMENTS, args, strict=False):
+                    words[place] = value
+            except ValueError:
+                raise _not_a_word(value, "argument") from None
+        elif args is None:
+            raise TypeError("arguments are a sequence of integers, not None")
         reason = enter()
         if reason != REASON_RETURNED:
             if reason == REASON_NO_STACK:
@@ -127,7 +132,7 @@ class VM:
 
     def _call_slowly(self, function: int, args: Sequence[int]) -> tuple[bool, int]:
         """`call` with a new function, many arguments, or reasons not to."""
-        function = index(function)
+        function = _address(function)
         gpr = self._guest.gpr
         self._dispatcher.check_not_running()
         if not gpr.rsp or function not in self._engine.ranges:
@@ -135,7 +140,7 @@ class VM:
         if len(args) <= len(_ARGUMENTS):
             self._engine.add_call(function, FRAME_SIZE, RETURN_ADDRESS)
             self._dispatcher.prepare()
-            return self.call(function, [index(value) for value in args])
+            return self.call(function, args)
         rsp = gpr.rsp
         simulateCall(gpr, RETURN_ADDRESS, args)
         self._engine.run(function, RETURN_ADDRESS)
@@ -144,18 +149,18 @@ class VM:
 
     def precacheBasicBlock(self, pc: int) -> bool:
         """Translate the block at *pc* now; False if it is there already or not instrumented."""
-        pc = index(pc)
+        pc = _address(pc)
         return pc in self._engine.ranges and self._engine.precache(pc)
 
     # What is instrumented.
 
     def addInstrumentedRange(self, start: int, end: int) -> None:
         """Instrument the instructions that lie wholly in [*start*, *end*)."""
-        self._engine.add_range(index(start), index(end))
+        self._engine.add_range(_address(start), _address(end))
 
     def removeInstrumentedRange(self, start: int, end: int) -> None:
         """Stop instrumenting [*start*, *end*); it is translated all the same."""
-        self._engine.remove_range(index(start), index(end))
+        self._engine.remove_range(_address(start), _address(end))
 
     def removeAllInstrumentedRanges(self) -> None:
         """Stop instrumenting anything."""
@@ -167,7 +172,7 @@ class VM:
 
     def addInstrumentedModuleFromAddr(self, addr: int) -> bool:
         """Instrument the executable maps of the file around *addr*; False if there are none."""
-        return self._add(_maps_around(index(addr)))
+        return self._add(_maps_around(_address(addr)))
 
     def instrumentAllExecutableMaps(self) -> bool:
         """Instrument every executable map that may be translated; False if there is none.
@@ -183,7 +188,7 @@ class VM:
 
     def removeInstrumentedModuleFromAddr(self, addr: int) -> bool:
         """Stop instrumenting the file around *addr*; False if there is none."""
-        return self._remove(_maps_around(index(addr)))
+        return self._remove(_maps_around(_address(addr)))
 
     def _add(self, maps: list[Range]) -> bool:
         for part in maps:
@@ -216,7 +221,7 @@ class VM:
         self, address: int, pos: InstPosition, cbk: InstCallback, data: Any, priority: int = 0
     ) -> int:
         """Call *cbk* before or after the instruction at *address*; see `addCodeCB`."""
-        address = index(address)
+        address = _address(address)
         return self._engine.register(
             _position(pos), _callable(cbk), data, index(priority), address, address + 1, True
         )
@@ -235,7 +240,7 @@ class VM:
         Returns:
             INVALID_EVENTID if the range is empty.
         """
-        start, end = index(start), index(end)
+        start, end = _address(start), _address(end)
         if start >= end:
             return VMError.INVALID_EVENTID
         return self._engine.register(
@@ -268,7 +273,7 @@ class VM:
 
     def clearCache(self, start: int, end: int) -> None:
         """Forget translations of [*start*, *end*); the code there is read anew."""
-        self._engine.forget(index(start), index(end))
+        self._engine.forget(_address(start), _address(end))
 
     def clearAllCache(self) -> None:
         """Forget all translations.
@@ -281,6 +286,18 @@ class VM:
     def stats(self) -> Stats:
         """Counters of what the engine did so far."""
         return self._engine.snapshot()
+
+
+def _address(value: int) -> int:
+    """Return *value* if it is an address; TypeError otherwise, as PyQBDI."""
+    number = index(value)
+    if not 0 <= number <= _WORD:
+        raise _not_a_word(number, "address")
+    return number
+
+
+def _not_a_word(value: int, what: str) -> TypeError:
+    return TypeError(f"{what} {value} is no unsigned 64-bit integer")
 
 
 def _position(pos: InstPosition) -> InstPosition:

@@ -24,13 +24,14 @@ lookup_miss:
         and     rcx, gs:[CTX_L2_MASK]
         shl     rcx, 4
         add     rcx, gs:[CTX_L2_TABLE]
-1:      cmp     [rcx], rdx
+1:      cmp     qword ptr [rcx], 0      # first: the target itself may be 0
+        je      3f
+        cmp     [rcx], rdx
         je      2f
-        cmp     qword ptr [rcx], 0
-        lea     rcx, [rcx + 16]
-        jne     1b
+        add     rcx, 16
+        jmp     1b
 # Nowhere yet: the dispatcher translates it.
-        add     al, 0x7F
+3:      add     al, 0x7F
         sahf
         mov     rax, gs:[CTX_SCRATCH_0]
         mov     rdx, gs:[CTX_SCRATCH_1]

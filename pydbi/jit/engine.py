@@ -12,7 +12,7 @@ from pydbi.jit.broker import Broker
 from pydbi.jit.cache import ARENA_SIZE, Block, CodeCache
 from pydbi.jit.context import SLOT
 from pydbi.jit.dispatcher import Dispatcher
-from pydbi.jit.guest import Guest, release_context
+from pydbi.jit.guest import Guest, release_guest
 from pydbi.jit.instrumentation import (
     FOREVER,
     Instrumentation,
@@ -327,6 +327,6 @@ class Engine:
 
 
 def _close(context: int, thunk: int, cache: CodeCache, table: SecondLevel) -> None:
-    release_context(context, thunk)
+    release_guest(context, thunk)
     cache.close()
     table.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import weakref
 from collections.abc import Callable
 from functools import cache
 
@@ -64,11 +65,13 @@ class Guest:
     """
 
     def __init__(self) -> None:
-        self.address = _take_context()
+        owner = _ContextMemory()
+        self.address = owner.address
         self.memory = view(self.address, CONTEXT_SIZE)
         self.words = self.memory.cast("Q")
         self.gpr = GPRState.from_address(self.address)
         self.fpr = FPRState.from_address(self.address + FPR_OFFSET)
+        self.gpr.owner = self.fpr.owner = owner
         self.fpr.reset()
         self.fpr.on_write = self.notice_state
         self.uses_x87 = False
@@ -175,19 +178,22 @@ class Guest:
 _spare_contexts: list[int] = []
 
 
-def _take_context() -> int:
-    if not _spare_contexts:
-        return map_memory(CONTEXT_SIZE)
-    address = _spare_contexts.pop()
-    ctypes.memset(address, 0, TABLE_OFFSET)
-    return address
+class _ContextMemory:
+    """The memory of a context. Views on the registers keep it alive, beyond their VM if need be."""
+
+    def __init__(self) -> None:
+        if _spare_contexts:
+            self.address = _spare_contexts.pop()
+            ctypes.memset(self.address, 0, TABLE_OFFSET)
+        else:
+            self.address = map_memory(CONTEXT_SIZE)
+        weakref.finalize(self, _spare_contexts.append, self.address)
 
 
-def release_context(address: int, thunk: int) -> None:
-    """Take the memory of a guest that is gone back."""
+def release_guest(context: int, thunk: int) -> None:
+    """Take back the code of a guest whose VM is gone; its registers may live on."""
     unmap_memory(thunk, THUNK_SIZE)
-    ctypes.memset(address + CACHE_RANGES_OFFSET, 0, 16)  # it has no code any more
-    _spare_contexts.append(address)
+    ctypes.memset(context + CACHE_RANGES_OFFSET, 0, 16)  # it has no code any more
 
 
 @cache

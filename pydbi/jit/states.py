@@ -26,6 +26,9 @@ class GPRState(ctypes.Structure):
 
     _fields_ = [(name, ctypes.c_uint64) for name in (*GPR_NAMES, "fs", "gs")]
 
+    owner: object = None
+    """What the memory belongs to, if not to this object."""
+
     rax: int
     rbx: int
     rcx: int
@@ -111,6 +114,9 @@ class FPRState(_FXSaveHeader):
     """
 
     _fields_ = [("_zmm", ctypes.c_ubyte * 2048), ("_k", ctypes.c_uint64 * 8)]
+
+    owner: object = None
+    """What the memory belongs to, if not to this object."""
 
     on_write: Callable[[], None] | None = None
     """Called after a register was set, on the state that a guest lives in."""

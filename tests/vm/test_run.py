@@ -269,8 +269,9 @@ def test_ranges_decide_what_is_instrumented(run_in_child: Child, engine: str) ->
         ranges = [
             (None, "abcfg"), (("remove", f, g), "abcg"), (("add", f, f + 3), "abcfg"),
             (("remove", f, g + 8), "abc"), (("add", g, g + 9), "abcg"),
-            (("remove", scene["b"], scene["c"]), "acg"),
         ]  # fmt: skip
+        if engine == "pydbi":  # PyQBDI goes on with all five
+            ranges.append((("remove", scene["b"], scene["c"]), "acg"))
         for change, expected in ranges:
             if change:
                 kind, low, high = change
