@@ -12,6 +12,7 @@ from pydbi.jit.context import (
     FPR_OFFSET,
     GPR_OFFSET,
     REASON_NO_STACK,
+    REASON_OTHER_THREAD,
     REASON_RETURNED,
     SLOT,
 )
@@ -122,10 +123,17 @@ class VM:
                 raise _not_a_word(value, "argument") from None
         elif args is None:
             raise TypeError("arguments are a sequence of integers, not None")
-        reason = enter()
+        try:
+            reason = enter()
+        except BaseException:
+            self._dispatcher.settle()
+            raise
         if reason != REASON_RETURNED:
             if reason == REASON_NO_STACK:
                 return False, 0
+            if reason == REASON_OTHER_THREAD:
+                self._dispatcher.prepare()
+                return self.call(function, args)
             self._dispatcher.go_on(reason, RETURN_ADDRESS)
             words[_RSP] = words[_CALL_RSP]
         return True, words[_RAX]

@@ -104,7 +104,7 @@ template_take_target:
 template_take_target.end:
 
 # A Python callable without arguments that calls one guest function: it enters the call block, unless
-# the guest is running already, or has no stack.
+# the guest is running already, has no stack, or was last run by another thread.
 template_call_thunk:
         movabs  rdi, 0x1122334455667788
 template_call_thunk.context = . - 8     # 8 bytes
@@ -114,11 +114,16 @@ template_call_thunk.entry = . - 8       # 8 bytes: cache address of the call blo
         jne     1f
         cmp     qword ptr [rdi + CTX_RSP], 0
         je      2f
+        mov     rcx, fs:[0]             # the thread control block's own address
+        cmp     [rdi + CTX_THREAD], rcx
+        jne     3f
         mov     [rdi + CTX_ENTRY], rax
         jmp     qword ptr [rdi + CTX_ENTER]
 1:      mov     eax, REASON_REENTERED
         ret
 2:      mov     eax, REASON_NO_STACK
+        ret
+3:      mov     eax, REASON_OTHER_THREAD
         ret
 template_call_thunk.end:
 

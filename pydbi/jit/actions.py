@@ -54,7 +54,8 @@ class Actions:
         result = self._take_result()
         if not isinstance(result, VMAction):
             vector = cache.record_word(gate, 0)
-            callback = self._engine.instrumentation.by_vector[vector].callback
+            registration = self._engine.instrumentation.by_vector.get(vector)
+            callback = registration.callback if registration else "a callback that was deleted"
             raise _wrong_result(callback, result)
         point = cache.point_of(gate)
         actions = self._before if gate < point.first_after else self._after

@@ -32,7 +32,7 @@ NATIVE_FUNCTIONS = (
     "posix_memalign", "valloc", "pvalloc", "malloc_usable_size", "malloc_trim", "malloc_stats",
     "malloc_info", "mallinfo", "mallinfo2", "mallopt",
     # New threads and processes start outside the cache.
-    "pthread_create", "fork", "_Fork", "vfork", "clone", "posix_spawn", "posix_spawnp", "system",
+    "pthread_create", "fork", "_Fork", "clone", "posix_spawn", "posix_spawnp", "system",
     "popen", "daemon", "forkpty",
 )  # fmt: skip
 

@@ -68,6 +68,7 @@ _SLOT_NAMES: Final = (
     "LOOKUP_MISS",  # the first-level table has another target, or none
     "NATIVE_CALL",
     # The host's side.
+    "THREAD",  # fs:[0] of the thread that this context was prepared for
     "HOST_RSP",
     "HOST_FS",
     "GUEST_FS",
@@ -112,6 +113,8 @@ REASON_NATIVE_OVERFLOW: Final = 3
 REASON_RETURNED: Final = 4
 REASON_REENTERED: Final = 5
 REASON_NO_STACK: Final = 6
+REASON_OTHER_THREAD: Final = 7
+REASON_NONE: Final = 8
 FIRST_EXIT: Final = 16
 """Reasons from here on are indices into the cache's list of exits."""
 
@@ -153,6 +156,7 @@ def assembler_symbols() -> dict[str, int]:
         "REASON_RETURNED": REASON_RETURNED,
         "REASON_REENTERED": REASON_REENTERED,
         "REASON_NO_STACK": REASON_NO_STACK,
+        "REASON_OTHER_THREAD": REASON_OTHER_THREAD,
         "GATE_RECORD_SHIFT": GATE_RECORD_SIZE.bit_length() - 1,
         "EFLAGS_STATUS": EFLAGS_STATUS,
         "EFLAGS_FIXED": EFLAGS_FIXED,

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable
+from threading import get_ident
 from typing import TYPE_CHECKING
 
-from pydbi.errors import ReentryError
+from pydbi.errors import PydbiError, ReentryError
 from pydbi.jit.actions import Actions, Next, StopRun
 from pydbi.jit.cache import EXIT_DEAD, EXIT_SYSCALL
 from pydbi.jit.context import (
@@ -16,6 +17,7 @@ from pydbi.jit.context import (
     REASON_GATE,
     REASON_LOOKUP,
     REASON_NATIVE_OVERFLOW,
+    REASON_NONE,
     REASON_REENTERED,
     REASON_RETURNED,
     SLOT,
@@ -30,9 +32,13 @@ if TYPE_CHECKING:
 _ENTRY = SLOT["ENTRY"] >> 3
 _TARGET = SLOT["TARGET"] >> 3
 _RIP = GPR_OFFSET["rip"] >> 3
+_REASON = SLOT["REASON"] >> 3
 _RUNNING = SLOT["RUNNING"] >> 3
 _ENTER = -1
 """In place of a reason to have left the cache: it is to be entered."""
+
+
+SYSCALL_SIZE = 2
 
 
 class Dispatcher:
@@ -42,6 +48,7 @@ class Dispatcher:
         self._engine = engine
         self._actions = Actions(engine)
         self._looping = False
+        self._thread = 0
         self._handlers: dict[int, Callable[[], Next]] = {
             REASON_GATE: self._actions.on_result,
             REASON_FAULT: self._on_fault,
@@ -60,7 +67,28 @@ class Dispatcher:
 
     def prepare(self) -> None:
         """Get this thread ready to run the guest."""
-        need_alternate_stack()
+        thread = get_ident()
+        if thread != self._thread:
+            need_alternate_stack()
+            self._engine.guest.prepare_thread()
+            self._thread = thread
+
+    def settle(self) -> None:
+        """Make rip right after an exception came between leaving the cache and going on.
+
+        A signal handler of Python's runs as soon as the cache is left, and may raise.
+        """
+        engine = self._engine
+        words = engine.guest.words
+        reason = words[_REASON] & 0xFFFFFFFF
+        words[_REASON] = REASON_NONE
+        if reason >= FIRST_EXIT:
+            app, site = engine.cache.exits[reason]
+            words[_RIP] = app - SYSCALL_SIZE if site == EXIT_SYSCALL else app
+        elif reason == REASON_LOOKUP:
+            words[_RIP] = words[_TARGET]
+        elif reason == REASON_FAULT:
+            guest_fault(engine)
 
     def go_on(self, reason: int, stop: int) -> None:
         """Run on after the cache was left for *reason*; see `run`."""
@@ -92,6 +120,7 @@ class Dispatcher:
         collecting = False
         origin = 0  # the exit that was taken, as long as it is to be linked
         indirect = False
+        in_python = True
         self._looping = True
         try:
             while True:
@@ -102,14 +131,15 @@ class Dispatcher:
                             app = self._actions.on_stop_address(stop)
                             if app == stop:
                                 return
+                            words[_REASON] = REASON_NONE
                             origin = 0
                             indirect = False
+                        words[_RIP] = app
                         known = entries.get(app)
                         if known is None:
                             if not collecting and gc.isenabled():
                                 collecting = True  # looking for cycles costs a third of translation
                                 gc.disable()
-                            words[_RIP] = app
                             code = engine.translate(app, origin, indirect)
                             if collecting and engine.instrumentation.active:
                                 collecting = False  # callbacks may make cycles
@@ -122,7 +152,10 @@ class Dispatcher:
                             elif indirect:
                                 engine.linker.add_pad(app, code)
                     words[_ENTRY] = code
+                    words[_REASON] = REASON_NONE
+                    in_python = False
                     reason = enter()
+                    in_python = True
                 if reason >= FIRST_EXIT:
                     app, site = exits[reason]
                     indirect = False
@@ -147,7 +180,12 @@ class Dispatcher:
                     app, code = self._handlers[reason]()
                 reason = _ENTER
         except StopRun:
-            return
+            words[_REASON] = REASON_NONE
+        except BaseException as error:
+            self.settle()
+            if in_python and not isinstance(error, PydbiError):
+                engine.distrust()  # translation may have been interrupted anywhere
+            raise
         finally:
             self._looping = False
             if collecting:

@@ -6,7 +6,7 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
-from pydbi.errors import CacheError
+from pydbi.errors import CacheError, PydbiError
 from pydbi.jit.app_memory import LONGEST_INSTRUCTION, AppMemory
 from pydbi.jit.broker import Broker
 from pydbi.jit.cache import ARENA_SIZE, Block, CodeCache
@@ -129,10 +129,21 @@ class Engine:
         """Translate the block at *app* ahead of its execution; False if it is there already."""
         if app in self.cache.entries:
             return False
-        if self.dispatcher.running:
-            self.translator.translate(app)
-        else:
+        if not self.dispatcher.running:
             self.translate(app)
+            return True
+        try:
+            self.translator.translate(app)
+        except CacheFull:
+            raise CacheError(
+                f"the cache of {self.cache.arena_size:#x} bytes is full, and cannot be emptied "
+                "while a callback runs",
+                app_address=app,
+            ) from None
+        except BaseException as error:
+            if not isinstance(error, PydbiError):
+                self.distrust()
+            raise
         return True
 
     def add_call(self, app: int, frame_size: int, return_address: int) -> Callable[[], int]:
@@ -214,12 +225,18 @@ class Engine:
                 self.linker.drop(block)
                 self.cache.remove(block)
 
+    def distrust(self) -> None:
+        """Forget everything before anything else is executed: what is there may be half made."""
+        self._reset_due = True
+        self.cache.entries.clear()
+        self.cache.calls.clear()
+
     def _reset(self) -> None:
         self._count_blocks()
         self.stats.resets += 1
-        self._reset_due = False
         self.cache.reset()
         self.linker.reset()
+        self._reset_due = False
 
     # Callbacks.
 

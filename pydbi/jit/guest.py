@@ -7,6 +7,7 @@ import weakref
 from collections.abc import Callable
 from functools import cache
 
+from pydbi.errors import CacheError
 from pydbi.host import cpu
 from pydbi.host.libc import PROT_EXEC, PROT_READ, libc, syscall
 from pydbi.host.memory import map_memory, protect_memory, unmap_memory, view
@@ -48,6 +49,13 @@ def _errno_location() -> int:
     return int(getattr(libc, "__errno_location")())
 
 
+def _fs_base() -> int:
+    """FS base of this thread, which is also its thread control block's address."""
+    result = ctypes.c_uint64()
+    syscall(_SYS_ARCH_PRCTL, _ARCH_GET_FS, ctypes.addressof(result))
+    return result.value
+
+
 def _address_of(name: str) -> int:
     function = getattr(ctypes.pythonapi, name)
     return int(ctypes.cast(function, ctypes.c_void_p).value or 0)
@@ -86,7 +94,6 @@ class Guest:
         words = self.words
         slots = stubs().fixed_slots()
         slots[SLOT["SELF"]] = self.address
-        slots[SLOT["ERRNO_ADDRESS"]] = _errno_location()
         slots[SLOT["SYSCALL_TABLE"]] = syscall_table()
         slots[SLOT["VECTORCALL"]] = _vectorcall_address()
         slots[SLOT["PY_DECREF"]] = _address_of("Py_DecRef")
@@ -94,6 +101,11 @@ class Guest:
         for slot, value in slots.items():
             words[slot >> 3] = value
         self.clear_table()
+
+    def prepare_thread(self) -> None:
+        """Let the guest share the calling thread's errno."""
+        self.words[SLOT["ERRNO_ADDRESS"] >> 3] = _errno_location()
+        self.words[SLOT["THREAD"] >> 3] = _fs_base()
 
     def _make_enter(self) -> Callable[[], int]:
         """A function of no arguments is the cheapest that ctypes calls: the context is built in."""
@@ -113,7 +125,11 @@ class Guest:
 
     def set_cache_ranges(self, ranges: list[tuple[int, int]]) -> None:
         """Tell the fault handler where this guest's generated code lies."""
-        assert len(ranges) < CACHE_RANGES_COUNT
+        if len(ranges) >= CACHE_RANGES_COUNT:
+            raise CacheError(
+                f"the guest's code lies in more than {CACHE_RANGES_COUNT - 1} places that are "
+                "2 GiB apart: run them in VMs of their own"
+            )
         place = CACHE_RANGES_OFFSET >> 3
         for low, high in [*ranges, (0, 0)]:
             self.words[place], self.words[place + 1] = low, high
@@ -160,9 +176,7 @@ class Guest:
 
     def fs_base(self) -> int:
         """The guest's FS base; as long as it has none of its own, the host's."""
-        if not self.swaps_fs:
-            syscall(_SYS_ARCH_PRCTL, _ARCH_GET_FS, self.address + SLOT["HOST_FS"])
-        return int(self.words[SLOT["GUEST_FS" if self.swaps_fs else "HOST_FS"] >> 3])
+        return int(self.words[SLOT["GUEST_FS"] >> 3]) if self.swaps_fs else _fs_base()
 
     def _select_switch(self) -> None:
         vector = SSE

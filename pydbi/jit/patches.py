@@ -310,6 +310,10 @@ def emit_gs_operand(draft: Draft, special: Special) -> None:
     """Memory through GS, which is ours: compute the address with the guest's GS base."""
     start, end, _, modrm, displacement = special
     instruction = scan(draft.code, start, draft.app + start)
+    if _is_awkward(instruction):
+        raise UnsupportedInstruction(
+            draft.app + start, instruction.code, "a gather, scatter or pop through GS"
+        )
     if not modrm:
         if instruction.opcode_map or not 0xA0 <= instruction.opcode <= 0xA3:
             raise UnsupportedInstruction(
@@ -326,6 +330,17 @@ def emit_gs_operand(draft: Draft, special: Special) -> None:
         body = _with_base(instruction, scratch, tail)
         _emit_with_scratch(draft, scratch, address + _add_gs_base(scratch, other), body)
     draft.shift(end)
+
+
+def _is_awkward(instruction: Instruction) -> bool:
+    """Whether the operand's address cannot be computed ahead: it is many, or rsp changes first."""
+    if instruction.encoding == LEGACY:
+        return instruction.opcode == 0x8F and not instruction.opcode_map
+    return instruction.opcode_map == 2 and instruction.opcode in _VSIB
+
+
+_VSIB = frozenset((0x90, 0x91, 0x92, 0x93, 0xA0, 0xA1, 0xA2, 0xA3, 0xC6, 0xC7))
+"""Gathers, scatters and their prefetches: opcodes of map 0f 38."""
 
 
 def _emit_gs_absolute(draft: Draft, instruction: Instruction) -> None:

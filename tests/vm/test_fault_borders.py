@@ -217,7 +217,7 @@ def test_refused_instructions(run_in_child: Child, code: str, instrumented: bool
         from tests.vm.scenario import Scenario
 
         text = {
-            "jmp far": "rex.w jmp fword ptr [rax]", "lcall": "call fword ptr [rax]",
+            "ljmp": "rex.w jmp fword ptr [rax]", "lcall": "call fword ptr [rax]",
             "iretq": "iretq", "pop fs": "pop fs", "mov gs": "mov gs, eax", "retf": "retf",
             "66 jmp": ".byte 0x66, 0xeb, 0",
         }[code]  # fmt: skip
@@ -287,17 +287,18 @@ def test_instruction_across_pages(run_in_child: Child) -> None:
     def child() -> None:
         import ctypes
 
+        from pydbi.host.memory import protect_memory
         from tests.jit.maze import machine, map_code
 
-        for protect in (False, True):
+        code = b"\x48\xb8" + (0x1122334455667788).to_bytes(8, "little") + b"\xc3"
+        for protection in (7, 5):
             vm = machine()
             page = map_code(3 * 4096)
-            code = b"\x48\xb8" + (0x1122334455667788).to_bytes(8, "little") + b"\xc3"
             for split in range(1, 11):
                 start = page + 4096 - split
+                protect_memory(page, 8192, 7)
                 ctypes.memmove(start, code, len(code))
-                if protect and split == 5:
-                    assert vm.call(page + 4096 - split, [])[0]
+                protect_memory(page, 8192, protection)
                 vm.clearCache(page, page + 8192)
                 assert vm.call(start, []) == (True, 0x1122334455667788)
 
