@@ -83,7 +83,8 @@ class VM:
         """Run from *start* until *stop* is about to be executed.
 
         Returns:
-            False if *start* is in no instrumented range: nothing was executed then.
+            False if *start* is in no instrumented range: nothing was executed then. After an
+            exception the guest can go on from rip all the same, wherever that is.
 
         Raises:
             GuestFault, DecodeError, UnsupportedInstruction: the guest cannot go on; its state is
@@ -92,7 +93,7 @@ class VM:
             BaseException: what a callback raised.
         """
         start, stop = _address(start), _address(stop)
-        if start not in self._engine.ranges:
+        if start not in self._engine.ranges and start != self._dispatcher.interrupted_at:
             return False
         self._engine.run(start, stop)
         return True

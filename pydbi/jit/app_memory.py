@@ -110,6 +110,8 @@ class AppMemory:
 
     def _load_page(self, app: int) -> bytes:
         mapping = self._mapping_of(app)
+        if mapping is not None and not mapping.permission & Permission.PF_EXEC:
+            mapping = self._refresh_and_find(app)  # it may have become executable since
         start = app & -PAGE_SIZE
         if mapping is None or not mapping.permission & Permission.PF_EXEC:
             code = _SEGV_MAPERR if mapping is None else _SEGV_ACCERR

@@ -49,6 +49,8 @@ class Dispatcher:
         self._actions = Actions(engine)
         self._looping = False
         self._thread = 0
+        self.interrupted_at = -1
+        """Where the latest run ended with an exception; it may go on there, instrumented or not."""
         self._handlers: dict[int, Callable[[], Next]] = {
             REASON_GATE: self._actions.on_result,
             REASON_FAULT: self._on_fault,
@@ -89,6 +91,7 @@ class Dispatcher:
             words[_RIP] = words[_TARGET]
         elif reason == REASON_FAULT:
             guest_fault(engine)
+        self.interrupted_at = words[_RIP]
 
     def go_on(self, reason: int, stop: int) -> None:
         """Run on after the cache was left for *reason*; see `run`."""
@@ -121,7 +124,11 @@ class Dispatcher:
         origin = 0  # the exit that was taken, as long as it is to be linked
         indirect = False
         in_python = True
+        if reason == _ENTER:
+            words[_RIP] = app
+            words[_REASON] = REASON_NONE
         self._looping = True
+        self.interrupted_at = -1
         try:
             while True:
                 if reason == _ENTER:

@@ -164,15 +164,18 @@ class Engine:
 
     def run(self, app: int, stop: int) -> None:
         """Run from *app* until just before *stop*; see `Dispatcher.run`."""
-        if self.lookup.get(stop) is not None:
-            self.cache.calls.clear()  # it may be that of `add_call`, which does not stop at `stop`
-            self.lookup.remove(stop)
-        self._forget_blocks(stop, stop + 1)
-        self.translator.add_stop(stop)
+        self.dispatcher.check_not_running()
         try:
-            self.dispatcher.run(app, stop)
-        finally:
-            self.translator.remove_stop(stop)
+            if self.lookup.get(stop) is not None:
+                # It may be that of `add_call`, which does not stop at `stop`.
+                self.cache.calls.clear()
+                self.lookup.remove(stop)
+            self._forget_blocks(stop, stop + 1)
+            self.translator.stop = stop
+        except BaseException:
+            self.distrust()
+            raise
+        self.dispatcher.run(app, stop)
 
     # What is instrumented.
 

@@ -20,6 +20,7 @@ from pydbi.jit.context import (
     FPR_OFFSET,
     GPR_OFFSET,
     OPMASK_OFFSET,
+    REASON_NONE,
     SLOT,
     TABLE_ENTRIES,
     TABLE_OFFSET,
@@ -94,6 +95,7 @@ class Guest:
         words = self.words
         slots = stubs().fixed_slots()
         slots[SLOT["SELF"]] = self.address
+        slots[SLOT["REASON"]] = REASON_NONE
         slots[SLOT["SYSCALL_TABLE"]] = syscall_table()
         slots[SLOT["VECTORCALL"]] = _vectorcall_address()
         slots[SLOT["PY_DECREF"]] = _address_of("Py_DecRef")

@@ -66,6 +66,8 @@ class GPRState(ctypes.Structure):
         lines = (f"{name:7}: {getattr(self, name):#018x}" for name in names)
         return "\n".join(("=== GPRState begin ===", *lines, "=== GPRState end ===", ""))
 
+    __hash__ = object.__hash__  # by identity, which ctypes takes away
+
     def __copy__(self) -> GPRState:
         return GPRState.from_buffer_copy(self)
 
@@ -139,6 +141,8 @@ class FPRState(_FXSaveHeader):
         self.rfcw = FCW_DEFAULT
         self.mxcsr = MXCSR_DEFAULT
         self.mxcsrmask = 0xFFFF
+
+    __hash__ = object.__hash__
 
     def __copy__(self) -> FPRState:
         return FPRState.from_buffer_copy(self)

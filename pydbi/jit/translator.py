@@ -7,7 +7,7 @@ scan (`x86/scanner`) -> patch (`patches`) -> gates where callbacks are due (`dra
 from __future__ import annotations
 
 from array import array
-from bisect import bisect_right, insort
+from bisect import bisect_right
 from collections.abc import Sequence
 
 from pydbi.errors import DecodeError, UnsupportedInstruction
@@ -72,7 +72,7 @@ class Translator:
         self._instrumentation = instrumentation
         self._broker = broker
         self._draft = Draft(cache)
-        self._stops: list[int] = []
+        self._stop: int | None = None
         self._span = (0, 0, False)
         self._arena: Arena | None = None
 
@@ -263,14 +263,14 @@ class Translator:
 
     # Where blocks must end: at the borders of instrumented ranges, and where `run` is to stop.
 
-    def add_stop(self, app: int) -> None:
-        """Let blocks end before *app*; those already translated are the caller's to remove."""
-        insort(self._stops, app)
-        self._span = (0, 0, False)
+    @property
+    def stop(self) -> int | None:
+        """Blocks end before this app address; those translated before are the caller's to remove."""
+        return self._stop
 
-    def remove_stop(self, app: int) -> None:
-        """Undo one `add_stop`."""
-        self._stops.remove(app)
+    @stop.setter
+    def stop(self, app: int | None) -> None:
+        self._stop = app
         self._span = (0, 0, False)
 
     def forget_span(self) -> None:
@@ -280,11 +280,11 @@ class Translator:
     def _cut(self, app: int, scanned: Scanned) -> tuple[Scanned, bool]:
         """Shorten a block so that it crosses no border; return it and whether it is inside."""
         low, high = self._ranges.bounds_around(app)
-        place = bisect_right(self._stops, app)
-        if place:
-            low = max(low, self._stops[place - 1])
-        if place < len(self._stops):
-            high = min(high, self._stops[place])
+        if self._stop is not None:
+            if self._stop <= app:
+                low = max(low, self._stop)
+            else:
+                high = min(high, self._stop)
         instrumented = app in self._ranges
         self._span = (low, high, instrumented)
         starts, specials, end, status = scanned
