@@ -224,7 +224,7 @@ class VM:
         Returns:
             The callback's id, for `deleteInstrumentation`.
         """
-        return self._engine.register(_position(pos), _callable(cbk), data, index(priority))
+        return self._engine.register(_position(pos), _callable(cbk), data, _priority(priority))
 
     def addCodeAddrCB(
         self, address: int, pos: InstPosition, cbk: InstCallback, data: Any, priority: int = 0
@@ -232,7 +232,7 @@ class VM:
         """Call *cbk* before or after the instruction at *address*; see `addCodeCB`."""
         address = _address(address)
         return self._engine.register(
-            _position(pos), _callable(cbk), data, index(priority), address, address + 1, True
+            _position(pos), _callable(cbk), data, _priority(priority), address, address + 1, True
         )
 
     def addCodeRangeCB(
@@ -253,12 +253,12 @@ class VM:
         if start >= end:
             return VMError.INVALID_EVENTID
         return self._engine.register(
-            _position(pos), _callable(cbk), data, index(priority), start, end
+            _position(pos), _callable(cbk), data, _priority(priority), start, end
         )
 
     def deleteInstrumentation(self, id: int) -> bool:
         """Take the callback with this id out; False if there is none."""
-        return self._engine.unregister(index(id))
+        return self._engine.unregister(_identity(id))
 
     def deleteAllInstrumentations(self) -> None:
         """Take all callbacks out; ids count from 0 again."""
@@ -305,6 +305,22 @@ def _address(value: int) -> int:
     return number
 
 
+def _priority(value: int) -> int:
+    """Return *value* if it is a priority, which PyQBDI holds in 32 bits; TypeError otherwise."""
+    number = index(value)
+    if not -(1 << 31) <= number < 1 << 31:
+        raise TypeError(f"priority {number} is no signed 32-bit integer")
+    return number
+
+
+def _identity(value: int) -> int:
+    """Return *value* if it can be a callback's id; TypeError otherwise."""
+    number = index(value)
+    if not 0 <= number < 1 << 32:
+        raise TypeError(f"id {number} is no unsigned 32-bit integer")
+    return number
+
+
 def _not_a_word(value: int, what: str) -> TypeError:
     return TypeError(f"{what} {value} is no unsigned 64-bit integer")
 
@@ -328,6 +344,8 @@ def _executable_maps() -> list[Mapping]:
 
 
 def _maps_named(name: str) -> list[Range]:
+    if not isinstance(name, str):
+        raise TypeError(f"a file's name is due, not {name!r}")
     return [
         Range(m.start, m.end)
         for m in _executable_maps()

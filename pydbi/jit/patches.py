@@ -22,7 +22,7 @@ from pydbi.jit.stubs import stubs
 from pydbi.x86 import traits
 from pydbi.x86.encoder import add_register, load_gs, move_immediate, store_gs
 from pydbi.x86.instruction import EVEX, LEGACY, VEX2, Instruction, scan
-from pydbi.x86.registers import R8, R9, R10, R11, RAX, RCX, RDI, RSI
+from pydbi.x86.registers import R8, R9, R10, R11, RAX, RCX, RDI, RSI, RSP
 
 if TYPE_CHECKING:
     from pydbi.jit.draft import Draft
@@ -96,6 +96,11 @@ def emit_loop(draft: Draft, special: Special) -> None:
     start, end = special[0], special[1]
     following = draft.app + end
     target = following + (draft.code[end - 1] ^ 0x80) - 0x80 & _WORD
+    if not draft.branch_vectors:
+        draft.out += draft.code[start : end - 1] + b"\x02\xeb\x05"  # op +2; jmp short +5
+        draft.exit(_JUMP, target)
+        draft.exit(_JUMP, following)
+        return
     # op +2; jmp short +5; jmp taken
     _emit_condition(draft, draft.code[start : end - 1] + b"\x02\xeb\x05\xe9", target, following)
 
@@ -312,7 +317,7 @@ def emit_gs_operand(draft: Draft, special: Special) -> None:
     instruction = scan(draft.code, start, draft.app + start)
     if _is_awkward(instruction):
         raise UnsupportedInstruction(
-            draft.app + start, instruction.code, "a gather, scatter or pop through GS"
+            draft.app + start, instruction.code, "a gather, scatter or rsp-based pop through GS"
         )
     if not modrm:
         if instruction.opcode_map or not 0xA0 <= instruction.opcode <= 0xA3:
@@ -335,7 +340,9 @@ def emit_gs_operand(draft: Draft, special: Special) -> None:
 def _is_awkward(instruction: Instruction) -> bool:
     """Whether the operand's address cannot be computed ahead: it is many, or rsp changes first."""
     if instruction.encoding == LEGACY:
-        return instruction.opcode == 0x8F and not instruction.opcode_map
+        pops = instruction.opcode == 0x8F and not instruction.opcode_map
+        sib = instruction.code[instruction.sib_offset] if instruction.sib_offset else 0
+        return pops and sib & 7 == RSP and not instruction.rex & 1
     return instruction.opcode_map == 2 and instruction.opcode in _VSIB
 
 

@@ -38,14 +38,22 @@ def simulateCall(ctx: GPRState, returnAddress: int, args: Sequence[int] = ()) ->
 
     Raises:
         GuestMemoryError: the stack is not writable.
+        TypeError: a value is no unsigned 64-bit integer.
     """
-    mask = (1 << 64) - 1
-    values = [index(value) & mask for value in args]
+    target = _word(returnAddress)
+    values = [_word(value) for value in args]
     beyond = values[len(ARGUMENT_REGISTERS) :]
     frame = max(FRAME_WORDS, len(beyond) + len(beyond) % 2)
     rsp = ctx.rsp - frame * 8 - 8
-    words = [index(returnAddress) & mask, *beyond]
-    writeMemory(rsp, b"".join(word.to_bytes(8, "little") for word in words))
+    writeMemory(rsp, b"".join(word.to_bytes(8, "little") for word in (target, *beyond)))
     ctx.rsp = rsp
     for name, value in zip(ARGUMENT_REGISTERS, values, strict=False):
         setattr(ctx, name, value)
+
+
+def _word(value: int) -> int:
+    """Return *value* if it fits a register; TypeError otherwise, as PyQBDI."""
+    number = index(value)
+    if not 0 <= number < 1 << 64:
+        raise TypeError(f"{number} is no unsigned 64-bit integer")
+    return number

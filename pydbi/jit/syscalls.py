@@ -25,7 +25,7 @@ _EFAULT, _EINVAL = 14, 22
 _REFUSED = {
     SYS_RT_SIGRETURN: "rt_sigreturn outside a signal handler",
     SYS_CLONE: "clone: call pthread_create or fork, which run natively",
-    SYS_VFORK: "vfork: call libc's vfork or posix_spawn, which run natively",
+    SYS_VFORK: "vfork: call posix_spawn, which runs natively",
     SYS_CLONE3: "clone3: start threads with pthread_create, which runs natively",
 }
 

@@ -265,7 +265,7 @@ class Translator:
 
     @property
     def stop(self) -> int | None:
-        """Blocks end before this app address; those translated before are the caller's to remove."""
+        """Blocks end before this app address; older ones are the caller's to remove."""
         return self._stop
 
     @stop.setter

@@ -34,6 +34,7 @@ class Maze:
 
     Attributes:
         instructions: how many instructions the last `model` executed.
+        before: how many PREINST callbacks saw them: one more, at the address where runs stop.
     """
 
     def __init__(self, addresses: list[int], seed: int, doors: Sequence[int] = ()) -> None:
@@ -41,7 +42,7 @@ class Maze:
         self.addresses = addresses
         self.count = len(addresses) - 1
         self.end = addresses[-1]
-        self.instructions = 0
+        self.instructions = self.before = 0
         self.doors = [self.end, *doors]
         for door in doors:  # movabs rax, end; jmp rax
             ctypes.memmove(door, b"\x48\xb8" + struct.pack("<Q", self.end) + b"\xff\xe0", 12)
@@ -131,6 +132,7 @@ class Maze:
             count += {_FALL: self.padding(), _JMP: 1, _INDIRECT: 2}.get(kind, 1)
             block = self.others[block]
         self.instructions = count
+        self.before = count + 1
         return r8
 
     @staticmethod

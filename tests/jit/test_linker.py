@@ -253,3 +253,42 @@ def test_links_between_arenas_out_of_reach(run_in_child: Child, seed: int) -> No
         assert vm.stats.direct_exits - before < 500
 
     run_in_child(child, seed)
+
+
+@pytest.mark.parametrize("count", [12, 40])
+def test_code_in_many_places(run_in_child: Child, count: int) -> None:
+    """Code in a dozen places that are too far apart for one arena runs in turns; there is a limit.
+
+    Beyond it CacheError says so, and code in the other places goes on working.
+    """
+
+    def child(count: int) -> None:
+        import ctypes
+        import struct
+
+        import pytest
+
+        import pydbi
+        from tests.jit.maze import machine, map_code
+
+        vm = machine()
+        places = [0x1000_0000_0000 + number * (5 << 30) for number in range(count)]
+        for number, place in enumerate(places):
+            map_code(4096, place)
+            following = places[(number + 1) % len(places)]
+            code = b"\x49\x83\xc0\x03\xff\xc9\x74\x0c"  # add r8, 3; dec ecx; jz +12
+            code += b"\x48\xb8" + struct.pack("<Q", following) + b"\xff\xe0\xc3"
+            ctypes.memmove(place, code, len(code))
+        gpr = vm.getGPRState()
+        for _ in range(2):
+            gpr.rcx, gpr.r8 = 1000, 0
+            rsp = gpr.rsp
+            if count > 14:
+                with pytest.raises(pydbi.CacheError):
+                    vm.call(places[0], [])
+                assert gpr.rip in places
+                gpr.rsp, gpr.rcx, gpr.r8 = rsp, 10, 2970
+            assert vm.call(places[0], [])[0]
+            assert gpr.r8 == 3000
+
+    run_in_child(child, count)

@@ -63,7 +63,7 @@ class Guest:
             if isinstance(argument, float):
                 floats.append(argument)
             elif isinstance(argument, int) or argument is None:
-                words.append(argument or 0)
+                words.append((argument or 0) & 0xFFFFFFFFFFFFFFFF)
             else:
                 buffer: Any = argument.encode() if isinstance(argument, str) else argument
                 if isinstance(buffer, bytes):

@@ -62,6 +62,7 @@ def _be_the_child(
         sys.stderr = os.fdopen(2, "w", closefd=False)
         faulthandler.enable(file=2)
         warnings.resetwarnings()
+        sys.unraisablehook = sys.__unraisablehook__
         gc.collect()
         function(*arguments)
         status = 0

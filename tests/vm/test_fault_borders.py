@@ -203,9 +203,7 @@ def test_bytes_that_are_no_instruction(
     run_in_child(child, position, instrumented)
 
 
-@pytest.mark.parametrize(
-    "code", ["jmp far", "lcall", "iretq", "pop fs", "mov gs", "retf", "66 jmp"]
-)
+@pytest.mark.parametrize("code", ["ljmp", "lcall", "iretq", "pop fs", "mov gs", "retf", "66 jmp"])
 @pytest.mark.parametrize("instrumented", [False, True])
 def test_refused_instructions(run_in_child: Child, code: str, instrumented: bool) -> None:
     """What cannot be translated raises UnsupportedInstruction when it is reached."""

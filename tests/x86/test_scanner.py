@@ -108,6 +108,11 @@ _Rule = tuple[str, Callable[[bytes, Instruction | None, _Theirs | None], bool]]
 
 #: Where Capstone 5 and we differ, and Capstone is wrong. The processor agrees with us on each
 #: (test_processor_confirms_the_scanner). Each rule gets the bytes, what we say and what it says.
+_PADLOCK = frozenset(
+    ("montmul", "xcryptcbc", "xcryptcfb", "xcryptctr", "xcryptecb", "xcryptofb", "xsha1", "xsha256",
+     "xstore")
+)  # fmt: skip
+
 _CAPSTONE_ERRORS: Final[tuple[_Rule, ...]] = (
     (
         "LOCK on an instruction or operand that cannot be locked is #UD (SDM 2, LOCK); Capstone "
@@ -182,6 +187,12 @@ _CAPSTONE_ERRORS: Final[tuple[_Rule, ...]] = (
         "66 before a near branch is ignored by Intel processors, whose length we give; AMD "
         "processors read 16 bits. Capstone does this for jo and jno, that for the others",
         lambda code, ours, theirs: ours is not None and bool(ours.traits & traits.PREFIX66_BRANCH),
+    ),
+    (
+        "VIA PadLock (0f a6, 0f a7) is undefined on other makers' processors, and not translated",
+        lambda code, ours, theirs: (
+            ours is None and theirs is not None and theirs[2].split()[-1] in _PADLOCK
+        ),
     ),
     (
         "66 does not change the two-byte operand of ret (SDM 2, RET); Capstone reads 4 with REX.W",
