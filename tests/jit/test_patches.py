@@ -124,9 +124,9 @@ def test_direct_branches(cache: CodeCache) -> None:
         size = len(raw)
         displacement = struct.unpack("b", raw[-1:])[0]
         taken, behind = size + displacement, size
-        # Taken: to the jump to the last exit. Not taken: over that jump, to the first one.
-        expected = f"{name} +{size + 2}; jmp +{size + 7}; jmp +{size + 12}; "
-        expected += f"jmp exit {behind:+#x}; jmp exit {taken:+#x}"
+        # Taken: to the first exit. Not taken: over it, to the second.
+        expected = f"{name} +{size + 2}; jmp +{size + 7}; "
+        expected += f"jmp exit {taken:+#x}; jmp exit {behind:+#x}"
         assert str(Patched(cache, raw)) == expected
 
 
