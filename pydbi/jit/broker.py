@@ -18,6 +18,7 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
+from functools import cache
 
 from pydbi.host.maps import read_mappings
 from pydbi.jit.stubs import stubs
@@ -57,10 +58,6 @@ class Broker:
                     address = ctypes.cast(function, ctypes.c_void_p).value
                     assert address is not None
                     self.functions.add(address)
-        self.refresh()
-
-    def refresh(self) -> None:
-        """Look for the host's libraries in the memory map."""
         executable = os.path.realpath(sys.executable)
         for mapping in read_mappings():
             if not mapping.permission & Permission.PF_EXEC:
@@ -70,3 +67,9 @@ class Broker:
                 self.pages.update(range(mapping.start >> 12, mapping.end + 4095 >> 12))
         first = stubs().address >> 12
         self.pages.update(range(first, (stubs().address + stubs().size + 4095) >> 12))
+
+
+@cache
+def broker() -> Broker:
+    """Return what is native in this process; it was all mapped before the first VM."""
+    return Broker()

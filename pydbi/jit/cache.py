@@ -38,6 +38,10 @@ _MANY = 1 << 64
 _PROTECTION = PROT_READ | PROT_WRITE | PROT_EXEC
 
 
+class CacheFull(Exception):  # noqa: N818
+    """The cache must be reset before another block is translated."""
+
+
 class Block(NamedTuple):
     """A translated basic block, or the part of one that was translated in one go.
 

@@ -48,6 +48,7 @@ class Dispatcher:
         self._engine = engine
         self._actions = Actions(engine)
         self._looping = False
+        self._postponed = False
         self._thread = 0
         self.interrupted_at = -1
         """Where the latest run ended with an exception; it may go on there, instrumented or not."""
@@ -120,7 +121,6 @@ class Dispatcher:
         words, enter = engine.guest.words, engine.guest.enter
         entries, exits = engine.cache.entries, engine.cache.exits
         stats = engine.stats
-        collecting = False
         origin = 0  # the exit that was taken, as long as it is to be linked
         indirect = False
         in_python = True
@@ -142,22 +142,14 @@ class Dispatcher:
                             origin = 0
                             indirect = False
                         words[_RIP] = app
-                        known = entries.get(app)
-                        if known is None:
-                            if not collecting and gc.isenabled():
-                                collecting = True  # looking for cycles costs a third of translation
-                                gc.disable()
-                            code = engine.translate(app, origin, indirect)
-                            if collecting and engine.instrumentation.active:
-                                collecting = False  # callbacks may make cycles
-                                gc.enable()
-                        else:
-                            code = known
-                            if origin:
-                                engine.linker.link(origin, code)
-                                stats.links += 1
-                            elif indirect:
-                                engine.linker.add_pad(app, code)
+                        code = entries.get(app) or 0
+                        if not code:
+                            code = self._translate(app, origin, indirect)
+                        elif origin:
+                            engine.linker.link(origin, code)
+                            stats.links += 1
+                        elif indirect:
+                            engine.linker.add_pad(app, code)
                     words[_ENTRY] = code
                     words[_REASON] = REASON_NONE
                     in_python = False
@@ -195,9 +187,25 @@ class Dispatcher:
             raise
         finally:
             self._looping = False
-            if collecting:
+            if self._postponed:
+                self._postponed = False
                 gc.enable()
             engine.after_run()
+
+    def _translate(self, app: int, origin: int, indirect: bool) -> int:
+        """Have the block at *app* translated, without looking for cyclic garbage meanwhile.
+
+        That costs a third of the time. A run without callbacks makes no garbage of its own, so it
+        is left off until its end.
+        """
+        if not self._postponed and gc.isenabled():
+            self._postponed = True
+            gc.disable()
+        code = self._engine.translate(app, origin, indirect)
+        if self._postponed and self._engine.instrumentation.active:
+            self._postponed = False
+            gc.enable()
+        return code
 
     def _on_fault(self) -> Next:
         self._engine.stats.faults += 1

@@ -8,8 +8,8 @@ from typing import Any
 
 from pydbi.errors import CacheError, PydbiError
 from pydbi.jit.app_memory import LONGEST_INSTRUCTION, AppMemory
-from pydbi.jit.broker import Broker
-from pydbi.jit.cache import ARENA_SIZE, Block, CodeCache
+from pydbi.jit.broker import broker
+from pydbi.jit.cache import ARENA_SIZE, Block, CacheFull, CodeCache
 from pydbi.jit.context import SLOT
 from pydbi.jit.dispatcher import Dispatcher
 from pydbi.jit.guest import Guest, release_guest
@@ -22,7 +22,7 @@ from pydbi.jit.instrumentation import (
 from pydbi.jit.linker import Linker
 from pydbi.jit.lookup import LookupTable, SecondLevel
 from pydbi.jit.signals import install_fault_handler
-from pydbi.jit.translator import CacheFull, Translator
+from pydbi.jit.translator import Translator
 from pydbi.jit.vectors import CallbackVectors
 from pydbi.types import AnalysisType, InstPosition
 from pydbi.x86.analysis import InstAnalysis, add_symbol, analyse
@@ -75,7 +75,7 @@ class Engine:
         self.memory = AppMemory()
         self.ranges = InstrumentedRanges()
         self.instrumentation = Instrumentation()
-        self.broker = Broker()
+        self.broker = broker()
         self.cache = CodeCache(arena_size)
         guests = [self.guest]
         self.lookup = LookupTable(guests)

@@ -61,6 +61,7 @@ class Stubs:
         blob = (folder / "stubs_x86_64.bin").read_bytes()
         self._offsets: dict[str, int] = json.loads((folder / "stubs_x86_64.json").read_text())
         self._blob = blob
+        self._templates: dict[str, Template] = {}
         self.size = len(blob)
         self.address = map_memory(self.size)
         self.previous_actions = (ctypes.c_uint64 * (SIGNAL_COUNT * ACTION_SIZE // 8))()
@@ -81,6 +82,11 @@ class Stubs:
 
     def template(self, name: str) -> Template:
         """Return the template *name*."""
+        if name not in self._templates:
+            self._templates[name] = self._find_template(name)
+        return self._templates[name]
+
+    def _find_template(self, name: str) -> Template:
         label = "template_" + name
         start, end = self._offsets[label], self._offsets[label + ".end"]
         holes = {

@@ -6,25 +6,25 @@ scan (`x86/scanner`) -> patch (`patches`) -> gates where callbacks are due (`dra
 
 from __future__ import annotations
 
-from array import array
 from bisect import bisect_right
-from collections.abc import Sequence
 
 from pydbi.errors import DecodeError, UnsupportedInstruction
 from pydbi.jit.app_memory import LONGEST_INSTRUCTION, AppMemory
 from pydbi.jit.broker import Broker
-from pydbi.jit.cache import GATE_RECORDS, HEADROOM, Arena, CodeCache
-from pydbi.jit.context import GATE_RECORD_SIZE, SLOT
-from pydbi.jit.draft import GATE_AFTER, GATE_BEFORE, GATE_SIZE, Draft
+from pydbi.jit.cache import HEADROOM, Arena, CacheFull, CodeCache
+from pydbi.jit.context import SLOT
+from pydbi.jit.draft import Draft
+from pydbi.jit.gates import Scanned, emit_with_gates, emit_with_gates_before
 from pydbi.jit.guest import Guest
 from pydbi.jit.instrumentation import Instrumentation, InstrumentedRanges
 from pydbi.jit.linker import Linker
 from pydbi.jit.lookup import LookupTable
-from pydbi.jit.patches import STORE_RCX, Special, emit_push, overwrites_rcx, rule_for
+from pydbi.jit.patch_branches import STORE_RCX, emit_push, overwrites_rcx
+from pydbi.jit.patches import rule_for
 from pydbi.jit.stubs import stubs
 from pydbi.x86.registers import RCX
 from pydbi.x86.scanner import FLOW, INVALID, LIMIT, TRUNCATED, scan_block
-from pydbi.x86.traits import AVX512, ENDS_BLOCK, FLOW_MASK, FSBASE, SYSTEM_FLAGS, X87
+from pydbi.x86.traits import AVX512, FSBASE, SYSTEM_FLAGS, X87
 
 BLOCK_LIMIT = 256
 """Instructions in a block, at most: longer ones are split."""
@@ -36,17 +36,6 @@ _SLOT_RCX = SLOT["SCRATCH_RCX"]
 _STATE = X87 | AVX512 | SYSTEM_FLAGS | FSBASE
 _NATIVE = stubs().template("native")
 _CALL, _CALL_RETURN = stubs().template("call"), stubs().template("call_return")
-
-Scanned = tuple[list[int], list[Special], int, int]
-
-
-def ends_block(bits: int) -> bool:
-    """Whether an instruction with the traits *bits* is the last of its block."""
-    return bool(ENDS_BLOCK >> (bits & FLOW_MASK) & 1)
-
-
-class CacheFull(Exception):  # noqa: N818
-    """The cache must be reset before another block is translated."""
 
 
 class Translator:
@@ -132,9 +121,9 @@ class Translator:
             if gated:
                 due = instrumentation.uniform()
                 if due is not None and not due.after:
-                    self._emit_with_gates_before(scanned, due.before)
+                    seen = emit_with_gates_before(draft, scanned, due.before)
                 else:
-                    self._emit_with_gates(scanned)
+                    seen = emit_with_gates(draft, scanned, instrumentation.applicable)
             else:
                 done = 0
                 seen = 0
@@ -148,8 +137,8 @@ class Translator:
                     rule_for(bits)(draft, special)
                 if done < end:
                     out += code[done:end]
-                if seen & _STATE:
-                    self._notice(seen)
+            if seen & _STATE:
+                self._notice(seen)
         except UnsupportedInstruction as error:
             # The block ends before it: it raises when it is about to be executed.
             end = (error.app_address or app) - app
@@ -321,96 +310,6 @@ class Translator:
                 guest.need_full_flags()
             if seen & FSBASE:
                 guest.need_fs_swap()
-
-    def _emit_with_gates_before(self, scanned: Scanned, vectors: Sequence[int]) -> None:
-        """Emit the block with the same gates before each instruction and none after.
-
-        The case that people trace with: `_emit_with_gates` does the same at three times the cost.
-        """
-        starts, specials, end, _status = scanned
-        draft, cache = self._draft, self._cache
-        app, code, out, base = draft.app, draft.code, draft.out, draft.base
-        first_index = index = cache.record_count
-        if index + len(starts) * len(vectors) > self._gate_limit():
-            raise CacheFull
-        points, shifts = cache.points, draft.shifts
-        by_start = {special[0]: special for special in specials}
-        records: list[int] = []
-        seen = 0
-        stops = starts[1:]
-        stops.append(end)
-        try:
-            for start, stop in zip(starts, stops, strict=True):
-                shifts.append((start, len(out)))
-                here = app + start
-                first = index
-                for vector in vectors:
-                    out += GATE_BEFORE + index.to_bytes(4, "little") + GATE_AFTER
-                    records += (vector, here, base + len(out), here)
-                    index += 1
-                body = base + len(out)
-                if start in by_start:
-                    special = by_start[start]
-                    seen |= special[2]
-                    rule_for(special[2])(draft, special)
-                    behind = 0 if ends_block(special[2]) else base + len(out)
-                else:
-                    out += code[start:stop]
-                    behind = base + len(out)
-                points.append((first, index, here, app + stop, body, behind))
-        finally:
-            cache.record_count = index
-            place = first_index * (GATE_RECORD_SIZE // 8)
-            cache.record_words[place : place + len(records)] = array("Q", records)
-        if seen & _STATE:
-            self._notice(seen)
-
-    def _gate_limit(self) -> int:
-        """Return how far gate indices may count before room for records or gates runs out."""
-        arena = self._draft.arena
-        room = arena.data_top - arena.code_top - HEADROOM // 2
-        return min(self._cache.record_count + room // (2 * GATE_SIZE), GATE_RECORDS)
-
-    def _emit_with_gates(self, scanned: Scanned) -> None:
-        """Emit the block with a gate for every callback that is due in it."""
-        starts, specials, end, _status = scanned
-        draft, cache = self._draft, self._cache
-        app, code, out, base = draft.app, draft.code, draft.out, draft.base
-        due = self._instrumentation.applicable
-        remaining = iter(specials)
-        special = next(remaining, None)
-        limit = self._gate_limit()
-        seen = 0
-        for start, stop in zip(starts, [*starts[1:], end], strict=False):
-            before, after = due(app + start, stop - start)
-            draft.shift(start)
-            if cache.record_count + len(before) + 2 * len(after) > limit:
-                raise CacheFull
-            first = cache.record_count
-            draft.instruction = app + start
-            if before:
-                draft.gates(before, app + start)
-            body = base + len(out)
-            middle = cache.record_count
-            behind = 0
-            if special is None or special[0] != start:
-                out += code[start:stop]
-                behind = base + len(out)
-                draft.gates(after, app + stop)
-            else:
-                bits = special[2]
-                seen |= bits
-                ends = ends_block(bits)
-                draft.branch_vectors = after if ends else ()
-                rule_for(bits)(draft, special)
-                if not ends:
-                    behind = base + len(out)
-                    draft.gates(after, app + stop)
-                special = next(remaining, None)
-            if before or after:
-                cache.points.append((first, middle, app + start, app + stop, body, behind))
-        if seen & _STATE:
-            self._notice(seen)
 
     def _translate_native(self, app: int, pad: bool) -> int:
         """Make the block that hands over to native code at *app*."""

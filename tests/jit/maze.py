@@ -35,6 +35,8 @@ class Maze:
     Attributes:
         instructions: how many instructions the last `model` executed.
         before: how many PREINST callbacks saw them: one more, at the address where runs stop.
+        executed, visits: instructions of each slot, and arrivals at it; the last one is the end's.
+        left: rcx at the end.
     """
 
     def __init__(self, addresses: list[int], seed: int, doors: Sequence[int] = ()) -> None:
@@ -42,7 +44,9 @@ class Maze:
         self.addresses = addresses
         self.count = len(addresses) - 1
         self.end = addresses[-1]
-        self.instructions = self.before = 0
+        self.instructions = self.before = self.left = 0
+        self.executed: list[int] = []
+        self.visits: list[int] = []
         self.doors = [self.end, *doors]
         for door in doors:  # movabs rax, end; jmp rax
             ctypes.memmove(door, b"\x48\xb8" + struct.pack("<Q", self.end) + b"\xff\xe0", 12)
@@ -106,33 +110,38 @@ class Maze:
         assert len(code) <= SLOT_SIZE
         ctypes.memmove(here, code, len(code))
 
-    def model(self, start: int, r8: int, rcx: int) -> int:
-        """Return r8 at the end of a run from block *start*."""
-        block, count = start, 0
-        while True:
+    def model(self, start: int, r8: int, rcx: int, stop: int | None = None) -> int:
+        """Return r8 at the end of a run from block *start* to block *stop*, or to the end."""
+        block = start
+        executed = self.executed = [0] * (self.count + 1)
+        visits = self.visits = [0] * (self.count + 1)
+        while block != stop:
+            visits[block] += 1
             number = self.numbers[block]
             r8 = r8 + number & _WORD
             r8 = (r8 << 7 | r8 >> 57) & _WORD
             rcx -= 1
-            count += 4
+            executed[block] += 4
             if not rcx:
-                count += 2 * (self.door_of(block) != self.end)
+                executed[-1] += 2 * (self.door_of(block) != self.end)
+                block = self.count
                 break
-            count += 2
+            executed[block] += 2
             if bool(r8 >> self.bits[block] & 1) == self.when_set[block]:
                 block = self.taken[block]
                 continue
             kind = self.kinds[block]
             if kind in (_CALL, _CALL_INDIRECT):
-                function = number
-                if kind == _CALL_INDIRECT:
-                    function = self.numbers[self.called]
-                r8 ^= function
-                count += 3
-            count += {_FALL: self.padding(), _JMP: 1, _INDIRECT: 2}.get(kind, 1)
+                function = self.called if kind == _CALL_INDIRECT else block
+                r8 ^= self.numbers[function]
+                executed[block] += 1
+                executed[function] += 2
+            executed[block] += {_FALL: self.padding(), _JMP: 1, _INDIRECT: 2}.get(kind, 1)
             block = self.others[block]
-        self.instructions = count
-        self.before = count + 1
+        visits[block] += 1
+        self.left = rcx
+        self.instructions = sum(executed)
+        self.before = self.instructions + 1
         return r8
 
     @staticmethod
@@ -145,17 +154,25 @@ class Maze:
         """The block whose function calls through r9 go to."""
         return next(b for b in range(self.count) if self.kinds[b] != _FALL)
 
-    def check(self, vm: Any, start: int, rounds: int) -> None:
-        """Run from block *start* for so many blocks; assert that the result is the model's."""
+    def check(self, vm: Any, start: int, rounds: int, stop: int | None = None) -> None:
+        """Run from block *start* for so many blocks, or until *stop*; assert what the model says.
+
+        A run whose stop is not reached in time goes on to the end, and nobody may stop it there:
+        then nothing is run, and the model's counts are all 0.
+        """
         gpr = vm.getGPRState()
         r8, rsp = self.random.getrandbits(64), gpr.rsp
+        expected = self.model(start, r8, rounds, stop)
+        if stop is not None and not self.left:
+            self.executed, self.visits = [0] * (self.count + 1), [0] * (self.count + 1)
+            return
         gpr.r8, gpr.rcx, gpr.r9 = r8, rounds, self.addresses[self.called] + _CALLED
         vm.setGPRState(gpr)
-        assert vm.run(self.addresses[start], self.end)
+        where = self.end if stop is None else self.addresses[stop]
+        assert vm.run(self.addresses[start], where)
         gpr = vm.getGPRState()
-        expected = self.model(start, r8, rounds)
         assert gpr.r8 == expected, f"r8 is {gpr.r8:#x}, not {expected:#x}"
-        assert (gpr.rcx, gpr.rsp, gpr.rip) == (0, rsp, self.end)
+        assert (gpr.rcx, gpr.rsp, gpr.rip) == (self.left, rsp, where)
 
 
 def slots(address: int, count: int) -> list[int]:

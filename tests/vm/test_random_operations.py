@@ -1,0 +1,122 @@
+"""Everything that can be done to a VM, in random order, between and within runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+Child = Callable[..., str]
+
+
+@pytest.mark.parametrize("arena_size", [0, 256 << 10])
+@pytest.mark.parametrize("seed", range(6))
+def test_random_operations(run_in_child: Child, seed: int, arena_size: int) -> None:
+    """Callbacks, ranges, stops, changed code and cleared caches: results and counts stay right."""
+
+    def child(seed: int, arena_size: int) -> None:
+        import random
+
+        import pydbi
+        from tests.jit.maze import SLOT_SIZE, Maze, machine, map_code, slots
+
+        chance = random.Random(seed)
+        vm = machine(arena_size)
+        maze = Maze(slots(map_code(1 << 16), 50), seed)
+        places = maze.addresses
+        instrumented = [True] * (maze.count + 1)
+        counts: dict[int, int] = {}  # by id: calls of it
+        scope: dict[int, tuple[str, int, int]] = {}  # by id: position, first and last block
+
+        def count(vm: object, gpr: object, fpr: object, box: list[int]) -> pydbi.VMAction:
+            counts[box[0]] += 1
+            return pydbi.CONTINUE
+
+        def add() -> None:
+            position = chance.choice(("PREINST", "POSTINST"))
+            where, box = getattr(pydbi, position), [-1]
+            first = chance.randrange(maze.count)
+            last = min(first + chance.randrange(1, 20), maze.count)
+            kind = chance.randrange(3)
+            if kind == 0:
+                first, last = 0, maze.count + 1
+                box[0] = vm.addCodeCB(where, count, box, chance.randrange(3))
+            elif kind == 1:
+                low, high = places[first], places[last]
+                box[0] = vm.addCodeRangeCB(low, high, where, count, box)
+            else:
+                last = -1
+                box[0] = vm.addCodeAddrCB(places[first], where, count, box)
+            counts[box[0]] = 0
+            scope[box[0]] = (position, first, last)
+
+        def expected(identity: int, stop: int) -> int:
+            position, first, last = scope[identity]
+            if last == -1:
+                visits = maze.visits[first] - (position == "POSTINST" and first == stop)
+                return visits * instrumented[first]
+            inside = [n for n in range(first, last) if instrumented[n]]
+            at_stop = position == "PREINST" and stop in inside
+            return sum(maze.executed[n] for n in inside) + at_stop
+
+        def run() -> None:
+            start = chance.randrange(maze.count)
+            while not instrumented[start]:
+                start = chance.randrange(maze.count)
+            stop = chance.choice((None, chance.randrange(maze.count)))
+            if stop == start:
+                stop = None
+            for identity in counts:
+                counts[identity] = 0
+            maze.check(vm, start, chance.randrange(1, 200), stop)
+            if sum(maze.visits):
+                end = maze.count if stop is None else stop
+                for identity, number in counts.items():
+                    wanted = expected(identity, end)
+                    assert number == wanted, (scope[identity], number, wanted)
+
+        def change() -> None:
+            block = chance.randrange(maze.count)
+            maze.change(block)
+            vm.clearCache(places[block], places[block] + SLOT_SIZE)
+
+        def clear() -> None:
+            first = chance.randrange(maze.count)
+            if chance.random() < 0.2:
+                vm.clearAllCache()
+            else:
+                vm.clearCache(places[first] + chance.randrange(64), places[first] + 640)
+
+        def ranges() -> None:
+            first = chance.randrange(maze.count)
+            last = chance.randrange(first, maze.count + 1)
+            keep = chance.random() < 0.7 or sum(instrumented[:-1]) < maze.count // 2
+            method = vm.addInstrumentedRange if keep else vm.removeInstrumentedRange
+            method(places[first], places[last] + (last == maze.count))
+            instrumented[first:last] = [keep] * (last - first)
+            if last == maze.count and last > first:
+                instrumented[-1] = False
+            if last == maze.count:
+                vm.addInstrumentedRange(places[-1], places[-1] + 2)
+                instrumented[-1] = True
+
+        def delete() -> None:
+            if counts and chance.random() < 0.1:
+                vm.deleteAllInstrumentations()
+                counts.clear()
+            elif counts:
+                identity = chance.choice(list(counts))
+                assert vm.deleteInstrumentation(identity)
+                del counts[identity]
+
+        def precache() -> None:
+            offset = chance.choice((0, 7, 11, 14, 20))
+            vm.precacheBasicBlock(chance.choice(places[:-1]) + offset)
+
+        operations = [run] * 6 + [change, clear, ranges, precache, add, delete]
+        for _ in range(600):
+            chance.choice(operations)()
+            while len(counts) > 5:
+                delete()
+
+    run_in_child(child, seed, arena_size)
