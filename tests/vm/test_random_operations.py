@@ -120,3 +120,76 @@ def test_random_operations(run_in_child: Child, seed: int, arena_size: int) -> N
                 delete()
 
     run_in_child(child, seed, arena_size)
+
+
+@pytest.mark.parametrize("arena_size", [0, 256 << 10])
+@pytest.mark.parametrize("seed", range(4))
+def test_random_operations_in_callbacks(run_in_child: Child, seed: int, arena_size: int) -> None:
+    """Callbacks stop, raise, break off, clear, add and delete at random; resumed runs are right."""
+
+    def child(seed: int, arena_size: int) -> None:
+        import random
+
+        import pydbi
+        from tests.jit.maze import _CALLED, SLOT_SIZE, Maze, machine, map_code, slots
+
+        class InterruptionError(Exception):
+            pass
+
+        chance = random.Random(seed)
+        vm = machine(arena_size)
+        maze = Maze(slots(map_code(1 << 16), 50), seed)
+        places = maze.addresses
+        alive: list[int] = []
+        done = dict.fromkeys(("stop", "raise", "break", "clear", "all", "add", "delete"), 0)
+
+        def act(vm: pydbi.VM, gpr: pydbi.GPRState, fpr: object, data: object) -> pydbi.VMAction:
+            if chance.random() > 0.05 or gpr.rip == maze.end:
+                return pydbi.CONTINUE
+            what = chance.choice(list(done))
+            done[what] += 1
+            if what == "stop":
+                return pydbi.STOP
+            if what == "raise":
+                raise InterruptionError
+            if what == "clear":
+                place = chance.choice((gpr.rip, chance.choice(places)))
+                vm.clearCache(place, place + chance.choice((1, SLOT_SIZE, 1000)))
+            elif what == "all":
+                vm.clearAllCache()
+            elif what == "add":
+                add()
+            elif what == "delete" and len(alive) > 1:
+                assert vm.deleteInstrumentation(alive.pop(chance.randrange(len(alive))))
+            return chance.choice((pydbi.CONTINUE, pydbi.BREAK_TO_VM))
+
+        def add() -> None:
+            if len(alive) < 6:
+                position = chance.choice((pydbi.PREINST, pydbi.POSTINST))
+                if chance.random() < 0.5:
+                    alive.append(vm.addCodeCB(position, act, None, chance.randrange(3)))
+                else:
+                    low = chance.choice(places[:-1])
+                    alive.append(vm.addCodeRangeCB(low, low + 500, position, act, None))
+
+        add()
+        gpr = vm.getGPRState()
+        rsp = gpr.rsp
+        for turn in range(40):
+            start, rounds, r8 = turn % maze.count, chance.randrange(1, 150), chance.getrandbits(64)
+            gpr.r8, gpr.rcx, gpr.r9 = r8, rounds, places[maze.called] + _CALLED
+            address = places[start]
+            while address != maze.end:
+                try:
+                    vm.run(address, maze.end)
+                except InterruptionError:
+                    pass
+                address = gpr.rip
+            assert gpr.r8 == maze.model(start, r8, rounds)
+            assert (gpr.rcx, gpr.rsp) == (0, rsp)
+            block = chance.randrange(maze.count)
+            maze.change(block)
+            vm.clearCache(places[block], places[block] + SLOT_SIZE)
+        assert min(done.values()) > 10, done
+
+    run_in_child(child, seed, arena_size)
