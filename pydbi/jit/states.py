@@ -13,6 +13,7 @@ from typing import Any
 
 from pydbi.jit.context import FCW_DEFAULT, FPR_OFFSET, GPR_NAMES, MXCSR_DEFAULT, ZMM_OFFSET
 
+_REGISTERS = frozenset((*GPR_NAMES, "fs", "gs"))
 NUM_GPR = 17
 """How many registers an index reaches: all up to and with rip."""
 
@@ -60,6 +61,12 @@ class GPRState(ctypes.Structure):
     def __setitem__(self, index: int, value: int) -> None:
         """Set the register with this ``REG_*`` index."""
         setattr(self, _name_of(index), value)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        """Set a register; TypeError if it cannot hold *value* (ctypes itself would cut it)."""
+        if name in _REGISTERS and not (isinstance(value, int) and 0 <= value < 1 << 64):
+            raise TypeError(f"{name} holds an unsigned 64-bit integer, not {value!r}")
+        super().__setattr__(name, value)
 
     def __str__(self) -> str:
         names = (*GPR_NAMES, "fs", "gs")

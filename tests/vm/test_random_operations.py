@@ -128,6 +128,7 @@ def test_random_operations_in_callbacks(run_in_child: Child, seed: int, arena_si
     """Callbacks stop, raise, break off, clear, add and delete at random; resumed runs are right."""
 
     def child(seed: int, arena_size: int) -> None:
+        import contextlib
         import random
 
         import pydbi
@@ -159,7 +160,7 @@ def test_random_operations_in_callbacks(run_in_child: Child, seed: int, arena_si
                 vm.clearAllCache()
             elif what == "add":
                 add()
-            elif what == "delete" and len(alive) > 1:
+            elif what == "delete" and alive:
                 assert vm.deleteInstrumentation(alive.pop(chance.randrange(len(alive))))
             return chance.choice((pydbi.CONTINUE, pydbi.BREAK_TO_VM))
 
@@ -172,6 +173,7 @@ def test_random_operations_in_callbacks(run_in_child: Child, seed: int, arena_si
                     low = chance.choice(places[:-1])
                     alive.append(vm.addCodeRangeCB(low, low + 500, position, act, None))
 
+        vm.addCodeCB(pydbi.PREINST, act, None, 1)
         add()
         gpr = vm.getGPRState()
         rsp = gpr.rsp
@@ -180,10 +182,8 @@ def test_random_operations_in_callbacks(run_in_child: Child, seed: int, arena_si
             gpr.r8, gpr.rcx, gpr.r9 = r8, rounds, places[maze.called] + _CALLED
             address = places[start]
             while address != maze.end:
-                try:
+                with contextlib.suppress(InterruptionError):
                     vm.run(address, maze.end)
-                except InterruptionError:
-                    pass
                 address = gpr.rip
             assert gpr.r8 == maze.model(start, r8, rounds)
             assert (gpr.rcx, gpr.rsp) == (0, rsp)
