@@ -16,7 +16,8 @@ from pydbi.jit import patches
 from pydbi.jit.cache import EXIT_STUB_SIZE, CodeCache
 from pydbi.jit.context import SLOT, TABLE_OFFSET
 from pydbi.jit.draft import Draft
-from pydbi.jit.patches import RULES, overwrites_rcx, rule_for
+from pydbi.jit.patch_branches import overwrites_rcx
+from pydbi.jit.patches import RULES, rule_for
 from pydbi.x86 import traits
 from pydbi.x86.encoder import add_register, load_gs, move_immediate, store_gs
 from pydbi.x86.registers import GENERAL_REGISTER_NAMES
