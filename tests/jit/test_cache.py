@@ -258,9 +258,9 @@ def test_gate_records_run_out(run_in_child: Child) -> None:
 
     def child() -> None:
         import pydbi
-        from pydbi.jit import cache, translator
+        from pydbi.jit import cache, gates
 
-        cache.GATE_RECORDS = translator.GATE_RECORDS = 6000
+        cache.GATE_RECORDS = gates.GATE_RECORDS = 6000
         from tests.jit.maze import Maze, machine, map_code, slots
 
         vm = machine()
