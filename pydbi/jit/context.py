@@ -78,6 +78,7 @@ _SLOT_NAMES: Final = (
     "ERRNO_ADDRESS",  # &errno of this thread while host and guest share a libc, else &ERRNO_UNUSED
     "GUEST_ERRNO",
     "ERRNO_UNUSED",
+    "UPPER_IN_USE",  # not 0: some bit above an xmm register is set
     "FULL_FLAGS",  # not 0: the guest may have set EFLAGS bits other than the status flags
     "VECTORCALL",  # PyObject_Vectorcall
     "PY_CONTINUE",  # the VMAction.CONTINUE object

@@ -158,6 +158,8 @@ class Guest:
     def notice_state(self) -> None:
         """Notice registers that were set from Python and that a switch would not restore."""
         fpr = self.fpr
+        if any(any(getattr(fpr, f"zmm{index}")[16:]) for index in range(16)):
+            self.words[SLOT["UPPER_IN_USE"] >> 3] = 1
         if not self.uses_x87 and (
             fpr.rfcw != FCW_DEFAULT or fpr.rfsw or fpr.ftw or any(self.memory[_ST : _ST + 128])
         ):

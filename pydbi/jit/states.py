@@ -174,7 +174,7 @@ _VECTOR_NAMES = tuple(
 
 def _bytes_property(offset: int, size: int, name: str) -> property:
     # Not every switch saves and restores these: the guest must be told that it has them now.
-    rare = size == 64 or size == 10 or offset >= ZMM_OFFSET - FPR_OFFSET + 16 * 64
+    rare = size != 16 or offset >= ZMM_OFFSET - FPR_OFFSET + 16 * 64
 
     def read(self: FPRState) -> bytes:
         return ctypes.string_at(ctypes.addressof(self) + offset, size)

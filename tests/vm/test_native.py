@@ -317,8 +317,6 @@ def test_exception_in_a_python_callback_of_the_guest(run_in_child: Child, librar
 
         address = ctypes.cast(function, ctypes.c_void_p).value
         assert address
-        assert machine.translated("call_back", address, 3) == machine.native(
-            "call_back", function, 3
-        )
+        machine.translated("call_back", address, 3)  # ctypes leaves the result undefined
 
     assert "LookupError: from the callback" in run_in_child(child)
