@@ -163,7 +163,6 @@ class CodeCache:
         points: the instructions with gates, in the order of these, as `GatePoint`'s fields.
         calls: what calls a function from Python, by its app address; see `add_call`.
         syscall_resumes: cache address behind a system call, by exit index.
-        generation: counts the resets: a remembered cache address is void when it has changed.
     """
 
     def __init__(self, arena_size: int = ARENA_SIZE) -> None:
@@ -178,7 +177,6 @@ class CodeCache:
         self.calls: dict[int, Callable[[], int]] = {}
         self.syscall_resumes: dict[int, int] = {}
         self.points: list[tuple[int, int, int, int, int, int]] = []
-        self.generation = 0
         self.records_address = map_memory(GATE_RECORDS * GATE_RECORD_SIZE)
         self.records = view(self.records_address, GATE_RECORDS * GATE_RECORD_SIZE)
         self.record_words = self.records.cast("Q")
@@ -206,7 +204,6 @@ class CodeCache:
         self._stub_chunks[:] = [0]  # the first indices are not exits
         self.exits[:] = [(0, 0)] * _CHUNK
         self.record_count = 0
-        self.generation += 1
 
     def arena_for(self, app: int, low: int, high: int) -> Arena:
         """Return an arena that reaches *app*, near [*low*, *high*) if it has to be made.

@@ -6,7 +6,7 @@ from bisect import bisect_left, insort
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from pydbi.types import InstPosition, Range
+from pydbi.types import InstPosition
 
 Callback = Callable[..., Any]
 FOREVER = 1 << 64
@@ -48,9 +48,6 @@ class InstrumentedRanges:
     def __init__(self) -> None:
         self._bounds: list[int] = []  # low, high, low, high, ...
 
-    def __bool__(self) -> bool:
-        return bool(self._bounds)
-
     def __contains__(self, address: int) -> bool:
         place = bisect_left(self._bounds, address + 1)
         return bool(place & 1)
@@ -70,15 +67,6 @@ class InstrumentedRanges:
         first, last = bisect_left(self._bounds, low), bisect_left(self._bounds, high + 1)
         replacement = ([low] if first & 1 else []) + ([high] if last & 1 else [])
         self._bounds[first:last] = replacement
-
-    def clear(self) -> None:
-        """Exclude everything."""
-        self._bounds.clear()
-
-    def ranges(self) -> list[Range]:
-        """Return what is included."""
-        bounds = iter(self._bounds)
-        return [Range(low, high) for low, high in zip(bounds, bounds, strict=False)]
 
     def bounds_around(self, address: int) -> tuple[int, int]:
         """Return the widest [low, high) around *address* within which inclusion is the same."""
