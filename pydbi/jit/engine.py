@@ -233,6 +233,8 @@ class Engine:
         self._reset_due = True
         self.cache.entries.clear()
         self.cache.calls.clear()
+        self.memory.forget_all()
+        self.guest.select_switch()
 
     def _reset(self) -> None:
         self._count_blocks()

@@ -88,7 +88,7 @@ class Guest:
         self.swaps_fs = False
         self.words[_EFLAGS] = EFLAGS_FIXED
         self._fill_slots()
-        self._select_switch()
+        self.select_switch()
         self.enter = self._make_enter()
 
     def _fill_slots(self) -> None:
@@ -143,13 +143,13 @@ class Guest:
         """From the next switch on, save and restore x87 and MMX state."""
         if not self.uses_x87:
             self.uses_x87 = True
-            self._select_switch()
+            self.select_switch()
 
     def need_avx512(self) -> None:
         """From the next switch on, save and restore zmm0-31 and k0-7."""
         if not self.uses_avx512:
             self.uses_avx512 = True
-            self._select_switch()
+            self.select_switch()
 
     def need_full_flags(self) -> None:
         """From the next switch on, save and restore DF, AC, ID and NT too."""
@@ -176,13 +176,14 @@ class Guest:
         if not self.swaps_fs:
             self.words[SLOT["GUEST_FS"] >> 3] = self.fs_base()
             self.swaps_fs = True
-            self._select_switch()
+            self.select_switch()
 
     def fs_base(self) -> int:
         """The guest's FS base; as long as it has none of its own, the host's."""
         return int(self.words[SLOT["GUEST_FS"] >> 3]) if self.swaps_fs else _fs_base()
 
-    def _select_switch(self) -> None:
+    def select_switch(self) -> None:
+        """Put in force the variant that saves what the guest uses."""
         vector = SSE
         if cpu.has_avx():
             vector = AVX512 if self.uses_avx512 and cpu.has_avx512() else AVX
