@@ -390,10 +390,19 @@ def test_processor_confirms_the_scanner(processor: Processor, is_amd: bool, code
     outcome = processor.measure(code)
     if outcome.kind not in (EXECUTED, FAULT):
         return
+    if is_amd and _is_mov_cr8(code):
+        return
     ours = scan(code)
     if is_amd and ours.traits & traits.PREFIX66_BRANCH:
         return
     assert ours.length == outcome.length, code.hex(" ")
+
+
+def _is_mov_cr8(code: bytes) -> bool:
+    """Whether it is LOCK MOV CR0, which AMD processors read as MOV CR8 (APM 3, MOV CRn)."""
+    rest = _opcode_bytes(code)
+    prefixes = code[: len(code) - len(rest)]
+    return 0xF0 in prefixes and rest[:2] in (b"\x0f\x20", b"\x0f\x22")
 
 
 @pytest.mark.parametrize("code", ["652e488b00", "6536488b00", "65488b00", "643e488b00"])
