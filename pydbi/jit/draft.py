@@ -55,11 +55,9 @@ class Draft:
         self.base = base
         self.first_exit = arena.next_exit
         self.branch_vectors = ()
-
-    def abandon(self) -> None:
-        """Forget what a translation that failed has noted."""
-        self.shifts.clear()
-        self.scratch.clear()
+        if self.shifts or self.scratch:  # of a translation that failed
+            self.shifts.clear()
+            self.scratch.clear()
 
     def take_exits(self, count: int) -> int:
         """Reserve the next *count* exits, whose stubs lie one behind the other."""

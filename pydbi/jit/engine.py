@@ -129,11 +129,11 @@ class Engine:
         """Translate the block at *app* ahead of its execution; False if it is there already."""
         if app in self.cache.entries:
             return False
-        if not self.dispatcher.running:
-            self.translate(app)
-            return True
         try:
-            self.translator.translate(app)
+            if self.dispatcher.running:
+                self.translator.translate(app)
+            else:
+                self.translate(app)
         except CacheFull:
             raise CacheError(
                 f"the cache of {self.cache.arena_size:#x} bytes is full, and cannot be emptied "
@@ -154,12 +154,11 @@ class Engine:
         """
         if self._reset_due:
             self._reset()
-        for _ in range(2):
-            try:
-                entry = self.translator.translate_call(app, frame_size, return_address)
-                break
-            except CacheFull:
-                self._reset()
+        try:
+            entry = self.translator.translate_call(app, frame_size, return_address)
+        except CacheFull:
+            self._reset()
+            entry = self.translator.translate_call(app, frame_size, return_address)
         return self.cache.add_call(app, self.guest.address, entry)
 
     def run(self, app: int, stop: int) -> None:
@@ -207,9 +206,13 @@ class Engine:
         self._forget_blocks(low, high)
 
     def _forget_blocks(self, low: int, high: int) -> None:
-        for block in self.cache.blocks_in(low, high):
-            self.linker.drop(block)
-            self.cache.remove(block)
+        try:
+            for block in self.cache.blocks_in(low, high):
+                self.linker.drop(block)
+                self.cache.remove(block)
+        except BaseException:  # Ctrl-C between the two
+            self.distrust()
+            raise
 
     def forget_all(self) -> None:
         """Remove all blocks; at once if none is executing, else as soon as the cache is left.

@@ -137,21 +137,23 @@ class Translator:
                     rule_for(bits)(draft, special)
                 if done < end:
                     out += code[done:end]
-            if seen & _STATE:
-                self._notice(seen)
         except UnsupportedInstruction as error:
             # The block ends before it: it raises when it is about to be executed.
             end = (error.app_address or app) - app
             if not end:
                 del entries[app]
-                draft.abandon()
                 raise
             starts = [offset for offset in starts if offset < end]
             status = LIMIT
+            seen = 0
+            for special in specials:
+                if special[0] < end:
+                    seen |= special[2]
         except BaseException:
             del entries[app]
-            draft.abandon()
             raise
+        if seen & _STATE:
+            self._notice(seen)
         if status != FLOW:
             draft.exit(_JUMP, app + end)
         self._place(app, end, entry, start, starts)

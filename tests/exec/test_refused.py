@@ -46,3 +46,26 @@ def test_refused_where_it_is_reached(name: str, run_in_child: Child) -> None:
         assert guest.vm.getGPRState().rax == 6
 
     run_in_child(child, _INSTRUCTIONS[name])
+
+
+def test_state_before_a_refused_instruction(run_in_child: Child) -> None:
+    """What comes before a refused instruction in its block counts: its x87 state is kept."""
+
+    def child() -> None:
+        import math
+        import struct
+
+        import pytest
+
+        import pydbi
+        from tests.exec.guest_code import GuestCode
+
+        text = "start: fldpi; mov gs, eax\nafter: fstp qword ptr [rip + data]\nend: nop"
+        code = GuestCode(pydbi, text, "start", "after", "end")
+        for _ in range(2):
+            with pytest.raises(pydbi.UnsupportedInstruction):
+                code.vm.run(code["start"], code["end"])
+            assert code.vm.run(code["after"], code["end"])
+            assert struct.unpack("<d", code.read(0, 8)) == (math.pi,)
+
+    run_in_child(child)
