@@ -12,13 +12,24 @@ from collections.abc import Callable
 from pathlib import Path
 from types import MappingProxyType
 
-from benchmarks import build, call, callbacks, clock, engines, steady, targets, translation
+from benchmarks import (
+    build,
+    call,
+    callbacks,
+    clock,
+    engines,
+    memory,
+    steady,
+    targets,
+    translation,
+)
 from benchmarks.report import Report, Settings
 
 ROWS: MappingProxyType[str, Callable[[Settings], Report]] = MappingProxyType(
     {
         "steady": steady.run,
         "callbacks": callbacks.run,
+        "memory": memory.run,
         "translation": translation.run,
         "call": call.run,
     }

@@ -135,6 +135,24 @@ class Guest:
         """Let *callback* run before every instruction."""
         self.vm.addCodeCB(self.engine.InstPosition.PREINST, callback, data)
 
+    def at_each(self, event: Any, callback: Callable[..., Any], data: object = None) -> None:
+        """Let *callback* run at every *event*."""
+        self.vm.addVMEventCB(event, callback, data)
+
+    def occurrences(self, event: Any, *arguments: int) -> int:
+        """How often *event* happens in a call (one slow, untimed call)."""
+        states: list[None] = []
+        go_on = self.engine.VMAction.CONTINUE
+
+        def count(vm: Any, state: Any, gpr: Any, fpr: Any, data: object) -> Any:
+            states.append(None)
+            return go_on
+
+        self.at_each(event, count)
+        self.call(*arguments)
+        self.vm.deleteAllInstrumentations()
+        return len(states)
+
     def executed(self, *arguments: int) -> dict[int, int]:
         """How often a call executes the instruction at each address (one slow, untimed call)."""
         counts: dict[int, int] = {}

@@ -48,9 +48,52 @@ TARGETS = (
         8.0,
         higher_is_better=True,
     ),
+    Target(
+        "callbacks",
+        "analysis times cheaper",
+        "the same, reading address and text of getInstAnalysis: times cheaper",
+        5.0,
+        10.0,
+        higher_is_better=True,
+    ),
+    Target(
+        "callbacks",
+        "block times cheaper",
+        "BASIC_BLOCK_ENTRY callback: times cheaper",
+        4.0,
+        8.0,
+        higher_is_better=True,
+    ),
+    Target(
+        "memory",
+        "one times cheaper",
+        "addMemAccessCB callback reading one record: times cheaper",
+        2.0,
+        4.0,
+        higher_is_better=True,
+    ),
+    Target(
+        "memory",
+        "range times cheaper",
+        "addMemRangeCB that never matches, per access: times cheaper",
+        10.0,
+        50.0,
+        higher_is_better=True,
+    ),
+    Target(
+        "memory",
+        "sequence times cheaper",
+        "SEQUENCE_EXIT callback with getBBMemoryAccess, per record: times cheaper",
+        2.0,
+        4.0,
+        higher_is_better=True,
+    ),
     Target("translation", "plain ratio", "new instruction: share of the peer's cost", 1.0, 0.5),
     Target(
         "translation", "callback ratio", "the same, with a callback on each: share of it", 1.0, 0.5
+    ),
+    Target(
+        "translation", "rule ratio", "the same, with a rule that declines each: share", 1.0, 0.5
     ),
     Target("call", "ratio", "call of an empty function: share of the peer's cost", 1.0, 0.5),
 )

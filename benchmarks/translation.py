@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from benchmarks import build, generate
 from benchmarks.callbacks import empty
@@ -14,12 +16,37 @@ from benchmarks.report import Cell, Report, Settings
 #: Functions to generate and call: full and quick runs.
 FUNCTIONS = {False: generate.FUNCTIONS, True: 400}
 
-#: Variant -> whether a PREINST callback sits on every instruction.
-VARIANTS = {"plain": False, "callback": True}
+
+def add_nothing(guest: Guest) -> None:
+    """No instrumentation."""
+
+
+def add_callback(guest: Guest) -> None:
+    """A PREINST callback on every instruction."""
+    guest.before_each(empty(guest.engine))
+
+
+def add_rule(guest: Guest) -> None:
+    """An instrumentation rule that declines every instruction."""
+
+    def rule(vm: Any, analysis: Any, data: object) -> list[Any]:
+        return []
+
+    kind = guest.engine.AnalysisType.ANALYSIS_INSTRUCTION
+    guest.vm.addInstrRule(rule, kind, None)
+
+
+#: Variant -> what is registered before.
+VARIANTS: dict[str, Callable[[Guest], None]] = {
+    "plain": add_nothing,
+    "callback": add_callback,
+    "rule": add_rule,
+}
 
 LABELS = {
     "plain": "without callbacks",
     "callback": "with a PREINST callback on every instruction",
+    "rule": "with a rule that declines every instruction",
 }
 
 
@@ -33,7 +60,7 @@ def generated_library(count: int) -> Path:
     return build.shared_library(source)
 
 
-def prepare(engine: str, library: Path, instrumented: bool, count: int) -> Take:
+def prepare(engine: str, library: Path, variant: str, count: int) -> Take:
     """A sampler that runs all functions twice in a fresh virtual machine.
 
     Its time is the first pass minus the second, so neither the execution nor the callbacks are
@@ -45,8 +72,7 @@ def prepare(engine: str, library: Path, instrumented: bool, count: int) -> Take:
 
     def take() -> Sample:
         guest = Guest(engine, library)
-        if instrumented:
-            guest.before_each(empty(guest.engine))
+        VARIANTS[variant](guest)
         cold = guest.call(0, count).nanoseconds
         warm = guest.call(0, count).nanoseconds
         guest.close()
@@ -69,9 +95,9 @@ def run(settings: Settings) -> Report:
         ],
     )
     report.note = "A cost is (first pass - second pass) / distinct instructions executed."
-    for variant, instrumented in VARIANTS.items():
+    for variant in VARIANTS:
         subjects = [
-            Subject(name, partial(prepare, name, library, instrumented, count))
+            Subject(name, partial(prepare, name, library, variant, count))
             for name in settings.engines
         ]
         outcome = interleave(subjects, settings.rounds, settings.isolate)

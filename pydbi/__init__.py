@@ -15,6 +15,7 @@ from pydbi.errors import (
     DecodeError,
     GuestFault,
     GuestMemoryError,
+    GuestTimeout,
     PlatformError,
     PydbiError,
     ReentryError,
@@ -45,14 +46,24 @@ from pydbi.host.memory import (
     writeMemory,
     writeRword,
 )
+from pydbi.jit.gpr import (
+    AVAILABLE_GPR,
+    NUM_GPR,
+    REG_BP,
+    REG_FLAG,
+    REG_LR,
+    REG_PC,
+    REG_RETURN,
+    REG_SP,
+)
 from pydbi.jit.stack import allocateVirtualStack, simulateCall
 from pydbi.jit.states import FPRState, GPRState
+from pydbi.jit.x87 import FPControl, FPStatus, MMSTReg
 from pydbi.types import (
     AnalysisType,
     CallbackPriority,
+    CodeCheck,
     ConditionType,
-    FPControl,
-    FPStatus,
     InstPosition,
     InstrRuleDataCBK,
     LogPriority,
@@ -60,7 +71,6 @@ from pydbi.types import (
     MemoryAccessFlags,
     MemoryAccessType,
     MemoryMap,
-    MMSTReg,
     OperandFlag,
     OperandType,
     Options,
@@ -161,16 +171,6 @@ ERROR = LogPriority.ERROR
 DISABLE = LogPriority.DISABLE
 INVALID_EVENTID = VMError.INVALID_EVENTID
 
-# Indices of GPRState, and how many of its registers code may use freely.
-AVAILABLE_GPR = 14
-NUM_GPR = 17
-REG_RETURN = 0
-REG_BP = 14
-REG_SP = 15
-REG_PC = 16
-REG_FLAG = 17
-REG_LR = None
-
 __all__ = [
     "ANALYSIS_DISASSEMBLY",
     "ANALYSIS_INSTRUCTION",
@@ -263,6 +263,7 @@ __all__ = [
     "AnalysisType",
     "CacheError",
     "CallbackPriority",
+    "CodeCheck",
     "ConditionType",
     "DecodeError",
     "FPControl",
@@ -271,6 +272,7 @@ __all__ = [
     "GPRState",
     "GuestFault",
     "GuestMemoryError",
+    "GuestTimeout",
     "InstAnalysis",
     "InstPosition",
     "InstrRuleDataCBK",

@@ -6,6 +6,8 @@ in the guest, never an address in the cache) and the instruction's bytes.
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class PydbiError(Exception):
     """Base of everything that pydbi raises on its own account.
@@ -92,7 +94,13 @@ class GuestFault(PydbiError, RuntimeError):
     """
 
     def __init__(
-        self, signal: int, si_code: int, app_address: int, fault_address: int, code: bytes = b""
+        self,
+        signal: int,
+        si_code: int,
+        app_address: int,
+        fault_address: int,
+        code: bytes = b"",
+        details: str = "",
     ) -> None:
         name = _SIGNAL_NAMES.get(signal, f"signal {signal}")
         reason = _FAULT_REASONS.get((signal, si_code), f"si_code {si_code}")
@@ -100,7 +108,7 @@ class GuestFault(PydbiError, RuntimeError):
         shown = f" ({code.hex(' ')})" if code else ""
         super().__init__(
             f"the guest got {name} ({reason}) at {app_address:#x}{shown}{data}; "
-            "its registers are as before the instruction",
+            f"its registers are as before the instruction{details}",
             app_address=app_address,
             code=code,
         )
@@ -110,11 +118,32 @@ class GuestFault(PydbiError, RuntimeError):
         """Its `si_code`, which says why."""
         self.fault_address = fault_address
         """The address whose access failed, as the kernel reports it."""
+        self.details = details
+        """What else the message tells: the instruction as text, and the registers."""
+        self.instruction: Any = None
+        """The instruction's `InstAnalysis`, if there is one; it is lost in a pickle."""
 
-    def __reduce__(self) -> tuple[type[GuestFault], tuple[int, int, int, int, bytes]]:
+    def __reduce__(self) -> tuple[type[GuestFault], tuple[int, int, int, int, bytes, str]]:
         assert self.app_address is not None
-        fields = (self.signal, self.si_code, self.app_address, self.fault_address, self.code)
-        return type(self), fields
+        where = (self.app_address, self.fault_address)
+        return type(self), (self.signal, self.si_code, *where, self.code, self.details)
+
+
+class GuestTimeout(PydbiError, TimeoutError):
+    """A run was not over in the time it was given; the guest can go on from `app_address`."""
+
+    def __init__(self, timeout: float, app_address: int) -> None:
+        super().__init__(
+            f"the guest was still running after {timeout} s, at {app_address:#x}; its registers "
+            "are as before that instruction",
+            app_address=app_address,
+        )
+        self.timeout = timeout
+        """The time it was given, in seconds."""
+
+    def __reduce__(self) -> tuple[type[GuestTimeout], tuple[float, int]]:
+        assert self.app_address is not None
+        return type(self), (self.timeout, self.app_address)
 
 
 class CacheError(PydbiError, MemoryError):

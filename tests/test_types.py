@@ -1,4 +1,4 @@
-"""PyQBDI's enumerations and records."""
+"""PyQBDI's records."""
 
 from __future__ import annotations
 
@@ -11,97 +11,6 @@ import pytest
 import pydbi
 
 pyqbdi = pytest.importorskip("pyqbdi")
-
-FLAGS = [
-    "VMEvent",
-    "Options",
-    "MemoryAccessType",
-    "MemoryAccessFlags",
-    "AnalysisType",
-    "OperandFlag",
-    "RegisterAccessType",
-    "Permission",
-]
-PLAIN = [
-    "VMAction",
-    "InstPosition",
-    "CallbackPriority",
-    "ConditionType",
-    "OperandType",
-    "LogPriority",
-    "VMError",
-]
-
-
-@pytest.mark.parametrize("name", FLAGS + PLAIN)
-def test_members_are_those_of_pyqbdi(name: str) -> None:
-    """Names, values and both texts of each member are PyQBDI's."""
-    ours, theirs = getattr(pydbi, name), getattr(pyqbdi, name)
-    assert list(ours.__members__) == list(theirs.__members__)
-    for member, expected in theirs.__members__.items():
-        value = getattr(ours, member)
-        assert int(value) == value.value == int(expected)
-        assert (str(value), repr(value), value.name) == (str(expected), repr(expected), member)
-        assert f"{value}" == str(expected)
-        assert hash(value) == hash(expected)
-
-
-def test_module_exports_what_pyqbdi_exports() -> None:
-    """Every public name of PyQBDI exists, and constants have its values."""
-    for name in dir(pyqbdi):
-        if not name.startswith("_"):
-            value = getattr(pydbi, name)
-            assert callable(value) or repr(value) == repr(getattr(pyqbdi, name))
-    assert set(pydbi.__all__) <= set(dir(pydbi))
-
-
-@pytest.mark.parametrize("name", ["VMEvent", "Options", "AnalysisType", "OperandFlag"])
-def test_combinations_are_those_of_pyqbdi(name: str) -> None:
-    """Combined flags have PyQBDI's values and texts, and stay flags."""
-    ours, theirs = getattr(pydbi, name), getattr(pyqbdi, name)
-    for a in range(0, 128, 3):
-        assert repr(ours(a)) == repr(theirs(a))
-        assert repr(~ours(a)) == repr(~theirs(a))
-        for b in range(0, 128, 7):
-            assert repr(ours(a) | ours(b)) == repr(theirs(a) | theirs(b))
-            assert repr(ours(a) & ours(b)) == repr(theirs(a) & theirs(b))
-            assert repr(ours(a) ^ ours(b)) == repr(theirs(a) ^ theirs(b))
-
-
-def test_empty_flag_is_false() -> None:
-    """No flag is false (in PyQBDI it is true)."""
-    assert not pydbi.VMEvent(0)
-    assert not pydbi.BASIC_BLOCK_ENTRY & pydbi.BASIC_BLOCK_EXIT
-    assert pydbi.BASIC_BLOCK_ENTRY
-
-
-def test_flags_and_integers() -> None:
-    """With an integer, or a flag of another kind, the result is an integer, as in PyQBDI."""
-    both: list[Any] = [pydbi, pyqbdi]
-    for module in both:
-        for value in (
-            module.BASIC_BLOCK_ENTRY | 1,
-            1 | module.BASIC_BLOCK_ENTRY,
-            module.VMEvent(1) | module.Options(4),
-        ):
-            assert (type(value), value) == (int, 5)
-        assert module.BASIC_BLOCK_ENTRY == 4
-        assert module.BASIC_BLOCK_ENTRY < 5
-
-
-@pytest.mark.parametrize("value", [-1, "x", None])
-def test_what_is_no_set_of_flags_is_refused(value: object) -> None:
-    """A flag is made from a non-negative integer only."""
-    with pytest.raises(TypeError):
-        pydbi.VMEvent(value)
-
-
-@pytest.mark.parametrize("value", [pydbi.STOP, pydbi.VMEvent(5), pydbi.VMEvent(0)])
-def test_values_survive_copying(value: object) -> None:
-    """A copied or pickled value is the very same object."""
-    assert pickle.loads(pickle.dumps(value)) is value
-    assert copy.deepcopy(value) is value
-
 
 RANGES = [(10, 20), (15, 30), (20, 30), (0, 10), (12, 13), (15, 15), (10, 10), (20, 10)]
 
@@ -199,6 +108,57 @@ def test_rule_callbacks_are_checked() -> None:
         pydbi.InstrRuleDataCBK(callback, None, 0)  # type: ignore[arg-type]
 
 
+def test_accesses_can_be_changed_and_copied() -> None:
+    """An access is mutable as in PyQBDI, is compared by identity, and copies and pickles."""
+    fields = (0x401000, 0x28, 0x4F, 8, pydbi.MEMORY_READ, pydbi.MEMORY_NO_FLAGS)
+    access = pydbi.MemoryAccess(*fields)
+    assert access.__getstate__() == fields
+    for one in (copy.copy(access), copy.deepcopy(access), pickle.loads(pickle.dumps(access))):
+        assert one != access
+        assert repr(one) == repr(access)
+        one.value = 5
+        assert (one.value, access.value) == (5, 0x4F)
+    with pytest.raises(AttributeError):
+        access.address = 5  # type: ignore[attr-defined]
+
+
+def test_maps_are_checked() -> None:
+    """A map's fields can be set to what PyQBDI's can; its range is a copy."""
+    for module in (pydbi, pyqbdi):
+        region = module.getCurrentProcessMaps()[0]
+        given = module.Range(16, 32)
+        region.range, region.permission, region.name = given, 5, b"name"
+        region.range.start = 20
+        assert (given.start, region.range.start) == (16, 20)
+        assert repr(region) == '<MemoryMap [14, 20), Permission.PF_READ|PF_EXEC, "name">'
+        assert region.__getstate__() == (20, 32, module.Permission(5), "name")
+        assert repr(pickle.loads(pickle.dumps(region))) == repr(copy.copy(region)) == repr(region)
+        for field, value in (("range", (1, 2)), ("permission", 1.0), ("name", 5), ("other", 1)):
+            with pytest.raises((TypeError, AttributeError)):
+                setattr(region, field, value)
+
+
+@pytest.mark.parametrize(
+    ("field", "good", "bad"),
+    [
+        ("priority", [5, -5, (1 << 31) - 1, -(1 << 31), pydbi.STOP], [1 << 31, 1.5, "5", None]),
+        ("position", [pydbi.POSTINST], [1, None, pydbi.STOP]),
+        ("cbk", [print], [5, "text"]),
+        ("data", [None, 5, [1]], []),
+    ],
+)
+def test_fields_of_rule_callbacks(field: str, good: list[Any], bad: list[Any]) -> None:
+    """A rule's callback can be changed, and nothing wrong be put into it."""
+    rule = pydbi.InstrRuleDataCBK(print, None, pydbi.PREINST)
+    for value in good:
+        setattr(rule, field, value)
+        assert getattr(rule, field) == value
+    for value in bad:
+        with pytest.raises(TypeError):
+            setattr(rule, field, value)
+    assert getattr(rule, field) == good[-1]
+
+
 def test_x87_records() -> None:
     """The x87 words are bit fields, and a register is ten bytes of which a part can be set."""
     for module in (pydbi, pyqbdi):
@@ -210,3 +170,7 @@ def test_x87_records() -> None:
         register = module.MMSTReg()
         register.st = b"abc"
         assert register.st == b"abc" + bytes(7)
+        with pytest.raises(TypeError):
+            register.st = bytearray(b"abc")
+        with pytest.raises(AttributeError):
+            control.nothing = 1

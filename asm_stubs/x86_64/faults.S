@@ -29,10 +29,13 @@
 .set UC_ERR, 192
 .set UC_TRAPNO, 200
 .set SI_CODE, 8
+.set TRAP_TRACE, 2
+.set EFLAGS_TF, 0x100
+.set SIGTRAP, 5
 .set SI_ADDR, 16
 
         .globl  safe_copy, fault_handler_fsgsbase, fault_handler_prctl, signal_restorer
-        .globl  previous_actions
+        .globl  previous_actions, contexts, kick_handler_fsgsbase, kick_handler_prctl
 
 # int safe_copy(void *to, const void *from, size_t size): 0, or 1 if some byte cannot be accessed.
 safe_copy:
@@ -51,19 +54,8 @@ safe_copy_failed:
         mov     rax, [rdx + UC_\name]
         mov     [r8 + CTX_\name], rax
 .endm
-.macro fault_handler base
-fault_handler_\base:
-        mov     rax, [rdx + UC_RIP]
-        lea     rcx, safe_copy_window[rip]
-        cmp     rax, rcx
-        jb      1f
-        lea     rcx, safe_copy_failed[rip]
-        cmp     rax, rcx
-        jae     1f
-        mov     [rdx + UC_RIP], rcx     # the copy ends with "failed"
-        ret
-1:      cmp     dword ptr [rsi + SI_CODE], 0
-        jle     previous_action         # sent by a program, not raised by the CPU
+# r8 = this thread's context, or 0. Keeps edi, rsi, rdx; rax = the interrupted rip afterwards.
+.macro find_context base
     .ifc \base, fsgsbase
         rdgsbase r8
     .else
@@ -80,27 +72,117 @@ fault_handler_\base:
         pop     rdx
         pop     rsi
         pop     rdi
-        mov     rax, [rdx + UC_RIP]
     .endif
-        test    r8, r8                  # no VM of ours runs on this thread
-        jz      previous_action
+        lea     rcx, contexts[rip]      # native code may have a GS base of its own
+        mov     rcx, [rcx]
+8:      mov     rax, [rcx]
+        add     rcx, 8
+        cmp     rax, r8
+        je      9f
+        test    rax, rax
+        jnz     8b
+        xor     r8d, r8d
+9:      mov     rax, [rdx + UC_RIP]
+.endm
+
+# Jump to \inside if rax is an address of the code cache of context r8.
+.macro if_in_cache inside
         lea     r9, [r8 + CTX_CACHE_RANGES]
 2:      mov     rcx, [r9 + 8]
         test    rcx, rcx
-        jz      previous_action         # a fault of the host's own
+        jz      4f
         cmp     rax, rcx
         jae     3f
         cmp     rax, [r9]
-        jae     guest_fault
+        jae     \inside
 3:      add     r9, 16
         jmp     2b
+4:
+.endm
+
+.macro fault_handler base
+fault_handler_\base:
+        mov     rax, [rdx + UC_RIP]
+        lea     rcx, safe_copy_window[rip]
+        cmp     rax, rcx
+        jb      1f
+        lea     rcx, safe_copy_failed[rip]
+        cmp     rax, rcx
+        jae     1f
+        mov     [rdx + UC_RIP], rcx     # the copy ends with "failed"
+        ret
+1:      cmp     dword ptr [rsi + SI_CODE], 0
+        jle     previous_action         # sent by a program, not raised by the CPU
+        find_context \base
+        test    r8, r8                  # no VM of ours runs on this thread
+        jz      previous_action
+        mov     r10d, REASON_FAULT
+        cmp     edi, SIGTRAP
+        jne     5f
+        cmp     dword ptr [rsi + SI_CODE], TRAP_TRACE
+        jne     5f
+        cmp     qword ptr [r8 + CTX_STEPPING], 0
+        jne     stepped
+5:      if_in_cache guest_stops
+        jmp     previous_action         # a fault of the host's own
+.endm
+
+# A kick: whoever sent it wants the guest of this thread to leave the cache soon. Translated code is
+# left at once, wherever it is; Python brings it to an instruction boundary. What a lookup has begun is
+# stepped through. In host code it is noted, and seen on the way back into the cache; where that is not
+# the case it is lost, but a kick that matters is sent again.
+.macro kick_handler base
+kick_handler_\base:
+        find_context \base
+        test    r8, r8
+        jz      6f
+        cmp     qword ptr [r8 + CTX_RUNNING], 0
+        je      6f
+        mov     r10d, REASON_KICK
+        if_in_cache guest_stops
+        mov     qword ptr [r8 + CTX_KICKED], 1
+        lea     rcx, lookup_begin[rip]
+        cmp     rax, rcx
+        jb      6f
+        lea     rcx, lookup_end[rip]
+        cmp     rax, rcx
+        jae     6f
+        mov     qword ptr [r8 + CTX_STEPPING], EFLAGS_TF
+        or      qword ptr [rdx + UC_EFLAGS], EFLAGS_TF
+6:      ret
 .endm
         fault_handler fsgsbase
         fault_handler prctl
+        kick_handler fsgsbase
+        kick_handler prctl
 
-# Translated code has faulted: r8 = context. Store what the guest had, and go on in leave_tail on the
-# host's stack. The vector registers come back from the signal frame and are stored there.
-guest_fault:
+# One instruction was executed with TF set: on the way into the cache, or in a lookup, it goes on so
+# until one instruction of the cache is executed: then it leaves. On the way out, TF goes.
+stepped:
+        mov     r10d, REASON_KICK
+        if_in_cache stepped_enough
+        lea     rcx, lookup_begin[rip]
+        cmp     rax, rcx
+        jb      7f
+        lea     rcx, lookup_end[rip]
+        cmp     rax, rcx
+        jb      8f
+7:      cmp     rax, [r8 + CTX_ENTER]
+        jb      9f
+        cmp     rax, [r8 + CTX_ENTER_END]
+        jb      8f
+9:      and     qword ptr [rdx + UC_EFLAGS], ~EFLAGS_TF
+        mov     qword ptr [r8 + CTX_STEPPING], 0
+        mov     qword ptr [r8 + CTX_KICKED], 1  # if this is a gate, its way back will see it
+8:      ret
+stepped_enough:
+        bts     qword ptr [r8 + CTX_STEPPING], 0
+        jnc     8b                      # it has arrived in the cache, but executed nothing there
+        mov     qword ptr [r8 + CTX_STEPPING], 0
+
+# Translated code stops here: r8 = context, r10d = why. Store what the guest had, and go on in leave_tail
+# on the host's stack. The vector registers come back from the signal frame and are stored there.
+guest_stops:
         mov     [r8 + CTX_FAULT_PC], rax
         mov     [r8 + CTX_FAULT_SIGNAL], rdi
         movsxd  rax, dword ptr [rsi + SI_CODE]
@@ -129,7 +211,9 @@ guest_fault:
         copy_register RSP
         copy_register EFLAGS
         and     dword ptr [r8 + CTX_EFLAGS], ~0x10100   # TF and RF are the kernel's doing
-        mov     dword ptr [r8 + CTX_REASON], REASON_FAULT
+        mov     eax, [r8 + CTX_REASON]
+        mov     [r8 + CTX_INTERRUPTED_REASON], rax
+        mov     [r8 + CTX_REASON], r10d
         mov     [rdx + UC_RBX], r8
         mov     rax, [r8 + CTX_HOST_RSP]
         mov     [rdx + UC_RSP], rax
@@ -163,4 +247,6 @@ signal_restorer:
 
         .balign 8
 previous_actions:                       # the address of the table; Python fills it in
+        .quad   0
+contexts:                               # the table of all contexts, ended by a 0; Python fills it in
         .quad   0

@@ -9,7 +9,8 @@
         .include "macros.inc"
         .text
 
-        .globl  lookup_miss, lookup_absent
+        .globl  lookup_miss, lookup_absent, lookup_begin, lookup_end
+lookup_begin:
 # Look into the second-level table: 16-byte entries (app address, landing pad), linear probing, an
 # app address of 0 ends a run.
 lookup_miss:
@@ -50,3 +51,4 @@ lookup_absent:
         mov     rax, gs:[CTX_SCRATCH_0]
         mov     rdx, gs:[CTX_SCRATCH_1]
         jmp     rcx
+lookup_end:

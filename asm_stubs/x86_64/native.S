@@ -73,12 +73,19 @@ native_return:
         dec     r11
         jnz     2b
 3:      mov     gs:[CTX_NATIVE_DEPTH], r11
+        pop     rcx
+        mov     gs:[CTX_TARGET], rcx
+        cmp     qword ptr gs:[CTX_KICKED], 0
+        jne     4f
         add     al, 0x7F
         sahf
         mov     rax, gs:[CTX_SCRATCH_0]
         mov     r11, gs:[CTX_SCRATCH_1]
-        pop     rcx
-        mov     gs:[CTX_TARGET], rcx
         movzx   ecx, cx
         jmp     qword ptr gs:[rcx * 8 + CTX_TABLE]
+4:      add     al, 0x7F                # a kick came meanwhile: go on by way of the dispatcher
+        sahf
+        mov     rax, gs:[CTX_SCRATCH_0]
+        mov     r11, gs:[CTX_SCRATCH_1]
+        jmp     lookup_absent
 9:      ud2                             # an excursion that we did not start cannot return here

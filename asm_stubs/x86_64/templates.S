@@ -117,6 +117,7 @@ template_call_thunk.entry = . - 8       # 8 bytes: cache address of the call blo
         mov     rcx, fs:[0]             # the thread control block's own address
         cmp     [rdi + CTX_THREAD], rcx
         jne     3f
+        mov     qword ptr [rdi + CTX_STOP_REQUEST], 0
         mov     [rdi + CTX_ENTRY], rax
         jmp     qword ptr [rdi + CTX_ENTER]
 1:      mov     eax, REASON_REENTERED
@@ -157,6 +158,7 @@ template_native.end:
 
 # A system call. rcx and r11 are its to clobber, so they are free before it: a table of bytes says
 # which calls Python must handle. After it rcx is the next app address, as the hardware leaves it.
+.set EINTR, 4
 template_syscall:
         movzx   ecx, ax
         mov     r11, gs:[CTX_SYSCALL_TABLE]
@@ -166,6 +168,48 @@ template_syscall:
 template_syscall.index = . - 4          # 4 bytes: which exit
         jmp     qword ptr gs:[CTX_LEAVE]
 1:      syscall
+        lea     ecx, [rax + EINTR]
+        jrcxz   2f                      # a signal has come: its handler in Python must have its turn
         movabs  rcx, 0x1122334455667788
 template_syscall.next = . - 8           # 8 bytes: app address behind it
+        jmp     3f
+2:      movabs  rcx, 0x1122334455667788
+template_syscall.again = . - 8          # 8 bytes: the same
+        mov     dword ptr gs:[CTX_REASON], 0x11223344
+template_syscall.interrupted = . - 4    # 4 bytes: which exit then
+        jmp     qword ptr gs:[CTX_LEAVE]
+3:
 template_syscall.end:
+
+# At the start of a block while transfers are reported: has execution just come into the instrumented
+# ranges, or left them? Gates that report it follow; otherwise they are jumped over.
+template_transfer_in:
+        mov     gs:[CTX_SCRATCH_0], rcx
+        mov     rcx, gs:[CTX_OUTSIDE]
+        jrcxz   1f
+        mov     qword ptr gs:[CTX_OUTSIDE], 0
+        mov     qword ptr gs:[CTX_INSIDE], 1
+        mov     rcx, gs:[CTX_SCRATCH_0]
+        jmp     2f
+1:      mov     rcx, gs:[CTX_SCRATCH_0]
+        .byte   0xE9                    # jmp: how far, behind the gates, is filled in when they are
+        .long   0
+2:
+template_transfer_in.end:
+
+template_transfer_out:
+        mov     gs:[CTX_SCRATCH_0], rcx
+        mov     rcx, gs:[CTX_INSIDE]
+        jrcxz   1f
+        mov     qword ptr gs:[CTX_OUTSIDE], 1
+        mov     qword ptr gs:[CTX_INSIDE], 0
+        movabs  rcx, 0x1122334455667788
+template_transfer_out.target = . - 8    # 8 bytes: this block's app address
+        mov     gs:[CTX_TRANSFER_TARGET], rcx
+        mov     rcx, gs:[CTX_SCRATCH_0]
+        jmp     2f
+1:      mov     rcx, gs:[CTX_SCRATCH_0]
+        .byte   0xE9
+        .long   0
+2:
+template_transfer_out.end:

@@ -21,3 +21,4 @@
         for_each_x87 sse
         for_each_x87 avx
         for_each_x87 avx512
+        for_each_thread_pointer none, 0

@@ -1,25 +1,35 @@
-"""PyQBDI's log priorities on top of the standard library's logging."""
+"""PyQBDI's log priorities on top of the standard library's logging.
+
+logging is imported where it is used: that takes longer than the rest of pydbi.
+"""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from pydbi.types import LogPriority
+
+if TYPE_CHECKING:
+    from logging import Logger
+
+
+def logger() -> Logger:
+    """Return the logger ``pydbi``, to which all of pydbi's messages go."""
+    import logging
+
+    return logging.getLogger("pydbi")
 
 
 def setLogPriority(priority: LogPriority) -> None:
-    """Let the logger ``pydbi`` pass messages of *priority* and above.
+    """Let the logger ``pydbi`` pass messages of *priority* and above; beyond ERROR there are none.
 
     Raises:
         TypeError: *priority* is not a `LogPriority`.
     """
     if not isinstance(priority, LogPriority):
         raise TypeError(f"priority must be a LogPriority, not {priority!r}")
-    import logging  # here, because importing it takes longer than the rest of pydbi
+    import logging
 
-    levels = {
-        LogPriority.DEBUG: logging.DEBUG,
-        LogPriority.INFO: logging.INFO,
-        LogPriority.WARNING: logging.WARNING,
-        LogPriority.ERROR: logging.ERROR,
-        LogPriority.DISABLE: logging.CRITICAL + 1,
-    }
-    logging.getLogger("pydbi").setLevel(levels[priority])
+    levels = (logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR)
+    number = int(priority)
+    logger().setLevel(levels[number] if number < len(levels) else logging.CRITICAL + 1)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from operator import index
+from itertools import product
 from typing import NamedTuple
 
+from pydbi.enums.integers import Integer, unsigned
 from pydbi.types import MemoryMap, Permission, Range
 
 # Where user space begins and ends: vm.mmap_min_addr's usual value, and TASK_SIZE with four page
@@ -18,16 +19,10 @@ _LOWEST, _HIGHEST = 0x10000, 0x7FFF_FFFF_F000
 _STACK_RESERVE = 128 << 20
 _HEAP_RESERVE = 64 << 20
 
-_PERMISSION_BITS = (
-    ("r", Permission.PF_READ),
-    ("w", Permission.PF_WRITE),
-    ("x", Permission.PF_EXEC),
-)
+# Bits of `Permission` in the order of their letters in /proc/PID/maps.
 _PERMISSIONS = {
-    f"{r}{w}{x}": Permission(sum(bit for letter, bit in _PERMISSION_BITS if letter in (r, w, x)))
-    for r in "r-"
-    for w in "w-"
-    for x in "x-"
+    "".join(letters): Permission(sum(1 << bit for bit in range(3) if letters[bit] != "-"))
+    for letters in product("r-", "w-", "x-")
 }
 
 
@@ -92,7 +87,9 @@ def gaps() -> list[tuple[int, int]]:
     return result
 
 
-def _records(pid: int | str, full_path: bool) -> list[MemoryMap]:
+def _records(pid: int | str, full_path: bool | None) -> list[MemoryMap]:
+    if isinstance(full_path, (str, bytes)) or not hasattr(type(full_path), "__bool__"):
+        raise TypeError(f"full_path must be true or false, not {full_path!r}")
     return [
         MemoryMap(
             Range(m.start, m.end),
@@ -113,10 +110,10 @@ def getCurrentProcessMaps(full_path: bool = False) -> list[MemoryMap]:
     return _records("self", full_path)
 
 
-def getRemoteProcessMaps(pid: int, full_path: bool = False) -> list[MemoryMap]:
+def getRemoteProcessMaps(pid: Integer, full_path: bool = False) -> list[MemoryMap]:
     """Return all memory maps of a process; none if it does not exist or is not ours to read."""
     try:
-        return _records(index(pid), full_path)
+        return _records(unsigned(pid, "pid"), full_path)
     except OSError:
         return []
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 import ctypes
 import os
 import struct
-from operator import index
+from typing import Any, SupportsFloat, SupportsIndex
 
+from pydbi.enums.integers import Integer, signed, unsigned
 from pydbi.errors import CacheError, GuestMemoryError
 from pydbi.host.libc import (
     MAP_ANONYMOUS,
@@ -19,6 +20,7 @@ from pydbi.host.libc import (
     MAP_NORESERVE,
     MAP_PRIVATE,
     PROT_EXEC,
+    PROT_NONE,
     PROT_READ,
     PROT_WRITE,
     IoVector,
@@ -157,42 +159,38 @@ def _transfer(function: str, verb: str, address: int, buffer: int, size: int) ->
         done += count
 
 
-def _address(value: int, what: str = "address") -> int:
-    """Return *value* as an unsigned 64-bit integer, or raise TypeError as PyQBDI does."""
-    number = index(value)
-    if not 0 <= number < 1 << 64:
-        raise TypeError(f"{what} must be an unsigned 64-bit integer, not {number}")
-    return number
-
-
-def readMemory(address: int, size: int) -> bytes:
+def readMemory(address: Integer, size: Integer) -> bytes:
     """Return *size* bytes of memory.
 
     Raises:
         GuestMemoryError: not all of them are readable; it names the first bad address.
     """
-    address, size = _address(address), _address(size, "size")
-    buffer = ctypes.create_string_buffer(size) if size else None
-    if buffer is None:
-        return b""
-    _transfer("process_vm_readv", "read", address, ctypes.addressof(buffer), size)
+    start, length = unsigned(address, "address"), unsigned(size, "size")
+    try:
+        buffer = ctypes.create_string_buffer(length)
+    except (OverflowError, ValueError):
+        raise MemoryError(f"cannot allocate {length} bytes") from None
+    _transfer("process_vm_readv", "read", start, ctypes.addressof(buffer), length)
     return buffer.raw
 
 
-def writeMemory(address: int, bytes: bytes | bytearray | memoryview | str) -> None:
+def writeMemory(address: Integer, bytes: bytes | bytearray | memoryview | str) -> None:
     """Write *bytes* to memory; text is written as UTF-8, without a final zero.
 
     Raises:
         GuestMemoryError: not all of it is writable; it names the first bad address, and what lies
             before that has been written.
     """
-    address = _address(address)
-    data = bytes.encode() if isinstance(bytes, str) else bytes
-    buffer = (ctypes.c_char * len(data)).from_buffer_copy(data)
-    _transfer("process_vm_writev", "write", address, ctypes.addressof(buffer), len(data))
+    start = unsigned(address, "address")
+    try:
+        data = bytes.encode() if isinstance(bytes, str) else bytes
+        buffer = (ctypes.c_char * len(data)).from_buffer_copy(data)
+    except (TypeError, UnicodeEncodeError) as error:
+        raise TypeError(f"bytes or text must be written, not {bytes!r}: {error}") from None
+    _transfer("process_vm_writev", "write", start, ctypes.addressof(buffer), len(data))
 
 
-def readRword(address: int) -> int:
+def readRword(address: Integer) -> int:
     """Return the unsigned 64-bit integer at *address*.
 
     Raises:
@@ -202,22 +200,22 @@ def readRword(address: int) -> int:
     return word
 
 
-def writeRword(address: int, value: int) -> None:
+def writeRword(address: Integer, value: Integer) -> None:
     """Write an unsigned 64-bit integer to *address*.
 
     Raises:
         GuestMemoryError: it is not writable.
     """
-    writeMemory(address, _WORD.pack(_address(value, "value")))
+    writeMemory(address, _WORD.pack(unsigned(value)))
 
 
-def allocateMemory(length: int) -> int:
+def allocateMemory(length: Integer) -> int:
     """Return the address of *length* new bytes; `freeMemory` gives them back.
 
     Raises:
         MemoryError: there is not so much memory.
     """
-    address: int = libc.malloc(_address(length, "length"))
+    address: int = libc.malloc(unsigned(length, "length"))
     if not address:
         raise MemoryError(f"cannot allocate {length} bytes")
     return address
@@ -228,78 +226,113 @@ def allocateRword() -> int:
     return allocateMemory(8)
 
 
-def freeMemory(address: int) -> None:
+def freeMemory(address: Integer) -> None:
     """Give memory of `allocateMemory` or `allocateRword` back; 0 is ignored."""
-    libc.free(_address(address))
+    libc.free(unsigned(address, "address"))
 
 
-def alignedAlloc(size: int, align: int) -> int:
+def alignedAlloc(size: Integer, align: Integer) -> int:
     """Return the address of *size* new bytes at a multiple of *align*, or 0.
 
-    It is 0, as PyQBDI's, if *align* is not a power of two or the memory is not there.
-    `alignedFree` gives it back.
+    It is 0, as PyQBDI's, if *align* is not a power of two of at least 8, or the memory is not
+    there. `alignedFree` gives it back.
     """
-    size, align = _address(size, "size"), _address(align, "align")
-    if not align or align & (align - 1):
+    length, boundary = unsigned(size, "size"), unsigned(align, "align")
+    if boundary < 8 or boundary & (boundary - 1):
         return 0
-    address: int = libc.aligned_alloc(max(align, 16), size)
+    address: int = libc.aligned_alloc(max(boundary, 16), length)
     return address
 
 
-def alignedFree(ptr: int) -> None:
+def alignedFree(ptr: Integer) -> None:
     """Give memory of `alignedAlloc` or `allocateVirtualStack` back; 0 is ignored."""
-    libc.free(_address(ptr, "ptr"))
+    address = unsigned(ptr, "ptr")
+    stack = _stacks.pop(address, None)
+    if stack is None:
+        libc.free(address)
+    else:
+        unmap_memory(*stack)
 
 
-def _convert(source: str, target: str, value: float) -> float | int:
-    """Reinterpret *value*'s bytes, or raise TypeError if it does not fit, as PyQBDI does."""
+STACK_GAP = 1 << 20
+"""Bytes below a stack that cannot be accessed: larger than the frames of most functions."""
+_stacks: dict[int, tuple[int, int]] = {}
+
+
+def map_stack(size: int) -> int:
+    """Map a stack of *size* bytes and return its lowest address, for `alignedFree`.
+
+    Raises:
+        OSError: there is no memory.
+    """
+    whole = STACK_GAP + page_ceil(size)
+    mapping = map_memory(whole)
+    protect_memory(mapping, STACK_GAP, PROT_NONE)
+    base = mapping + STACK_GAP
+    _stacks[base] = (mapping, whole)
+    return base
+
+
+def is_below_stack(address: int) -> bool:
+    """Whether *address* lies in the gap below a stack of `map_stack`."""
+    return any(mapping <= address < mapping + STACK_GAP for mapping, _ in _stacks.values())
+
+
+def _real(value: SupportsFloat | SupportsIndex) -> float:
+    """Return *value* as a float; TypeError if it is text, complex or too large, as in PyQBDI."""
+    if isinstance(value, (str, bytes, bytearray)):
+        raise TypeError(f"val must be a number, not {value!r}")
     try:
-        result: float | int = struct.unpack(target, struct.pack(source, value))[0]
-    except struct.error as error:
-        raise TypeError(f"{value!r}: {error}") from None
-    return result
+        return float(value)
+    except OverflowError as error:
+        raise TypeError(f"val must be a number: {error}") from None
 
 
-def _single(value: float) -> float:
+def _reinterpret(source: str, target: str, value: float) -> Any:
+    """Return *value*'s bytes as another type; both are format characters of `struct`."""
+    return struct.unpack("<" + target, struct.pack("<" + source, value))[0]
+
+
+def _single(value: SupportsFloat | SupportsIndex) -> float:
     """Round to single precision, with infinity beyond its range as the processor does."""
-    return ctypes.c_float(value).value
+    return ctypes.c_float(_real(value)).value
 
 
-def encodeFloat(val: float) -> int:
+def encodeFloat(val: SupportsFloat | SupportsIndex) -> int:
     """Return the bytes of a single-precision number as a signed 32-bit integer."""
-    return int(_convert("<f", "<i", _single(val)))
+    return int(_reinterpret("f", "i", _single(val)))
 
 
-def encodeFloatU(val: float) -> int:
+def encodeFloatU(val: SupportsFloat | SupportsIndex) -> int:
     """Return the bytes of a single-precision number as an unsigned 32-bit integer."""
-    return int(_convert("<f", "<I", _single(val)))
+    return int(_reinterpret("f", "I", _single(val)))
 
 
-def decodeFloat(val: int) -> float:
+def decodeFloat(val: Integer) -> float:
     """Return the single-precision number whose bytes are a signed 32-bit integer."""
-    return float(_convert("<i", "<f", val))
+    return float(_reinterpret("i", "f", signed(val, "val", 32)))
 
 
-def decodeFloatU(val: int) -> float:
+def decodeFloatU(val: Integer) -> float:
     """Return the single-precision number whose bytes are an unsigned 32-bit integer."""
-    return float(_convert("<I", "<f", val))
+    return float(_reinterpret("I", "f", unsigned(val, "val", 32)))
 
 
-def encodeDouble(val: float) -> int:
+def encodeDouble(val: SupportsFloat | SupportsIndex) -> int:
     """Return the bytes of a double-precision number as a signed 64-bit integer."""
-    return int(_convert("<d", "<q", val))
+    return int(_reinterpret("d", "q", _real(val)))
 
 
-def encodeDoubleU(val: float) -> int:
+def encodeDoubleU(val: SupportsFloat | SupportsIndex) -> int:
     """Return the bytes of a double-precision number as an unsigned 64-bit integer."""
-    return int(_convert("<d", "<Q", val))
+    return int(_reinterpret("d", "Q", _real(val)))
 
 
-def decodeDouble(val: int) -> float:
+def decodeDouble(val: Integer) -> float:
     """Return the double-precision number whose bytes are a signed 64-bit integer."""
-    return float(_convert("<q", "<d", val))
+    return float(_reinterpret("q", "d", signed(val, "val")))
 
 
-def decodeDoubleU(val: int) -> float:
+def decodeDoubleU(val: Integer) -> float:
     """Return the double-precision number whose bytes are an unsigned 64-bit integer."""
-    return float(_convert("<Q", "<d", val))
+    return float(_reinterpret("Q", "d", unsigned(val, "val")))

@@ -19,6 +19,8 @@ LONGEST_INSTRUCTION = 15
 
 _SEGV_MAPERR = 1
 _SEGV_ACCERR = 2
+_SI_KERNEL = 128
+_USER_END, _KERNEL_START = 1 << 47, (1 << 64) - (1 << 47)
 _COPY_PAGES = 3
 
 
@@ -72,6 +74,10 @@ class AppMemory:
             size -= len(part)
         return b"".join(parts)
 
+    def is_writable(self, app: int) -> bool:
+        """Whether code that was just read at *app* lies on a page that is writable too."""
+        return app >> PAGE_SHIFT not in self._pages
+
     def read_data(self, address: int, size: int) -> bytes | None:
         """Return *size* readable bytes (at most two pages), or None if some cannot be read."""
         if size > len(self._buffer) or stubs().safe_copy(self._buffer_address, address, size):
@@ -112,6 +118,8 @@ class AppMemory:
         mapping = self._mapping_of(app)
         if mapping is not None and not mapping.permission & Permission.PF_EXEC:
             mapping = self._refresh_and_find(app)  # it may have become executable since
+        if _USER_END <= app < _KERNEL_START:  # not canonical: a general protection fault
+            raise GuestFault(SIGSEGV, _SI_KERNEL, app, 0)
         start = app & -PAGE_SIZE
         if mapping is None or not mapping.permission & Permission.PF_EXEC:
             code = _SEGV_MAPERR if mapping is None else _SEGV_ACCERR

@@ -15,7 +15,11 @@ from typing import Any, NamedTuple
 from pydbi.errors import CacheError
 from pydbi.host.libc import PROT_EXEC, PROT_READ, PROT_WRITE
 from pydbi.host.memory import map_memory, map_near, unmap_memory, view
+from pydbi.jit.block_index import BlockIndex
 from pydbi.jit.context import FIRST_EXIT, GATE_RECORD_SIZE
+from pydbi.jit.events import EventPoint, Report
+from pydbi.jit.record_readers import Reader
+from pydbi.jit.record_views import RecordView
 from pydbi.jit.stubs import stubs
 
 ARENA_SIZE = 64 << 20
@@ -26,9 +30,12 @@ HEADROOM = 1 << 16
 GATE_RECORDS = 1 << 21
 EXIT_STUB_SIZE = 20
 EXIT_SYSCALL = 1
-EXIT_DEAD = 2
-"""In place of a displacement's address: a system call; an exit of a block that was removed."""
+EXIT_STALE = 2
+EXIT_DEAD = 3
+"""In place of a displacement's address: a system call; code that has changed since it was
+translated; an exit of a block that was removed. Addresses are greater."""
 _CHUNK = 256
+_FAR_CHUNK = 1 << 14
 _LOW_BYTES = bytes(range(_CHUNK))
 FIRST_INDEX = _CHUNK
 """The first exit index in use; it leaves room for the other reasons to leave."""
@@ -81,6 +88,22 @@ class Block(NamedTuple):
         place = min(app_base + offset - cache_base, bound - 1)
         return self.app + self.starts[bisect_right(self.starts, place) - 1]
 
+    def code_of(self, app: int) -> tuple[int, int]:
+        """Return (address, end) of the translation of the instruction at *app*, gates included."""
+        place = self.starts.index(app - self.app)
+        following = self.starts[place + 1 : place + 2]
+        end = self._cache_offset(following[0]) if following else self.code_end - self.code
+        return self.code + self._cache_offset(app - self.app), self.code + end
+
+    def _cache_offset(self, app_offset: int) -> int:
+        app_base = cache_base = 0
+        for shifted, cache_offset in self.shifts:
+            if shifted > app_offset:
+                break
+            if shifted > app_base or not app_base:
+                app_base, cache_base = shifted, cache_offset
+        return cache_base + app_offset - app_base
+
 
 class GatePoint(NamedTuple):
     """An instruction with callbacks: where they begin and end in its translation."""
@@ -95,6 +118,8 @@ class GatePoint(NamedTuple):
     """Cache address of the instruction itself."""
     behind: int
     """Cache address behind it, where the gates due after it begin; 0 for a branch."""
+    event: int = -1
+    """Index in `CodeCache.event_points` of what its gates report; -1: instruction callbacks."""
 
 
 class Arena:
@@ -103,6 +128,7 @@ class Arena:
     Attributes:
         code_top, data_top: what lies between is free.
         last_code: where the block that was placed last begins.
+        far_top, far_end: what lies between is free for code that is rarely executed.
         next_exit, exit_limit: exit indices whose stubs are written and wait to be used.
         stub_base: the stub of exit *index* is at ``stub_base + EXIT_STUB_SIZE * index``.
     """
@@ -128,6 +154,7 @@ class Arena:
         self.code_top = self.address
         self.data_top = self.end
         self.last_code = self.address
+        self.far_top = self.far_end = 0
         self.next_exit = self.exit_limit = 0
         self.stub_base = 0
 
@@ -139,6 +166,23 @@ class Arena:
         """Write at a cache address."""
         offset = address - self.address
         self.memory[offset : offset + len(data)] = data
+
+    def take_far(self, size: int, code_top: int) -> int:
+        """Return where there is room for *size* bytes of code that is rarely executed.
+
+        Args:
+            code_top: the end of the block in the making.
+
+        Raises:
+            CacheFull: there is no room.
+        """
+        if self.far_end - self.far_top < size:
+            chunk = max(size, _FAR_CHUNK)
+            if self.data_top - chunk - code_top < HEADROOM // 2:
+                raise CacheFull
+            self.data_top -= chunk
+            self.far_top, self.far_end = self.data_top, self.data_top + chunk
+        return self.far_top
 
     def add_data(self, data: bytes | bytearray) -> int:
         """Put *data* at the arena's far end and return its address."""
@@ -161,6 +205,22 @@ class CodeCache:
             them; for these the displacement's address is the target's second byte.
         blocks: every block placed since the last reset, in that order, as `Block`'s fields.
         points: the instructions with gates, in the order of these, as `GatePoint`'s fields.
+        event_points: what gates report that are not an instruction's.
+        borders: where the sequences of a block begin, and where it ends, by `Block.code`; of blocks
+            that report events.
+        checked: the bytes of blocks that compare them when they are entered, by app address.
+        cut_exits: those of blocks that end because a run is to stop behind them.
+        cut_blocks: these blocks, by `Block.code`.
+        bodies: cache address behind the gates that report a block's entry, and what they report,
+            by app address.
+        seen: instructions that were translated before the event callbacks changed: no news since.
+        seen_borders: the borders of the blocks they were in, by app address.
+        gate_records: what was recorded when a gate is reached, if anything is, by gate.
+        instruction_readers, sequence_readers: what reads it, by gate, as far as somebody has asked.
+        far_pieces: code that lies elsewhere and belongs to a block, with `Block`'s fields; its
+            instructions are some of the block's.
+        far_ways: (app address, cache address of the displacement of the jump) by which a piece of
+            these is left, by its gates.
         calls: what calls a function from Python, by its app address; see `add_call`.
         syscall_resumes: cache address behind a system call, by exit index.
     """
@@ -174,9 +234,23 @@ class CodeCache:
         self.exits: list[tuple[int, int]] = []
         self.fallen: set[int] = set()
         self.blocks: list[tuple[Any, ...]] = []
+        self.far_pieces: list[tuple[Any, ...]] = []
+        self.far_ways: dict[int, tuple[int, int]] = {}
+        self._index = BlockIndex(self.blocks, self.far_pieces)
         self.calls: dict[int, Callable[[], int]] = {}
         self.syscall_resumes: dict[int, int] = {}
-        self.points: list[tuple[int, int, int, int, int, int]] = []
+        self.points: list[tuple[int, ...]] = []
+        self.event_points: list[EventPoint] = []
+        self.checked: dict[int, bytes] = {}
+        self.cut_exits: set[int] = set()
+        self.cut_blocks: set[int] = set()
+        self.borders: dict[int, tuple[int, ...]] = {}
+        self.bodies: dict[int, tuple[int, Report]] = {}
+        self.seen: set[int] = set()
+        self.seen_borders: dict[int, tuple[int, ...]] = {}
+        self.gate_records: dict[int, RecordView] = {}
+        self.instruction_readers: dict[int, Reader] = {}
+        self.sequence_readers: dict[int, Reader] = {}
         self.records_address = map_memory(GATE_RECORDS * GATE_RECORD_SIZE)
         self.records = view(self.records_address, GATE_RECORDS * GATE_RECORD_SIZE)
         self.record_words = self.records.cast("Q")
@@ -195,7 +269,19 @@ class CodeCache:
             arena.reset()
         self.entries.clear()
         self.blocks.clear()
+        self.far_pieces.clear()
+        self.far_ways.clear()
+        self._index.clear()
         self.points.clear()
+        self.event_points.clear()
+        self.checked.clear()
+        self.cut_exits.clear()
+        self.cut_blocks.clear()
+        self.borders.clear()
+        self.bodies.clear()
+        self.gate_records.clear()
+        self.instruction_readers.clear()
+        self.sequence_readers.clear()
         self.calls.clear()
         self.syscall_resumes.clear()
         self.fallen.clear()
@@ -265,6 +351,19 @@ class CodeCache:
         self.calls[app] = call
         return call
 
+    def leave_far_piece(self, gate: int) -> None:
+        """Let the far piece that *gate* is in leave for the dispatcher, not for its old block."""
+        if gate in self.far_ways:
+            following, site = self.far_ways[gate]
+            arena = self.arena_at(site)
+            if arena.next_exit == arena.exit_limit:
+                self.add_exit_stubs(arena)
+            index = arena.next_exit
+            arena.next_exit += 1
+            self.exits[index] = (following, EXIT_DEAD)
+            distance = self.stub_of(index) - site - 4
+            arena.write(site, distance.to_bytes(4, "little", signed=True))
+
     def stub_of(self, index: int) -> int:
         """Return the cache address of an exit's stub."""
         return self._stub_chunks[index // _CHUNK] + index % _CHUNK * EXIT_STUB_SIZE
@@ -279,6 +378,18 @@ class CodeCache:
         """Return the instruction that a gate belongs to."""
         return GatePoint._make(self.points[bisect_right(self.points, (gate, _MANY)) - 1])
 
+    def translation_of(self, block: Block, app: int) -> tuple[int, int, int, int]:
+        """Return where in *block* the instruction at *app* was translated to.
+
+        Returns:
+            Address and size of its translation; offset and size of the instruction itself in it.
+        """
+        start, end = block.code_of(app)
+        for point in self.points:
+            if point[2] == app and point[6] < 0 and start <= point[4] <= end:
+                return start, end - start, point[4] - start, (point[5] or end) - point[4]
+        return start, end - start, 0, end - start
+
     def last_gate_of(self, point: GatePoint) -> int:
         """Return the index of the last gate due at an instruction."""
         place = bisect_right(self.points, (point.first_gate, _MANY))
@@ -292,6 +403,10 @@ class CodeCache:
     def used_size(self) -> int:
         """Bytes of generated code, stubs and constants."""
         return sum(a.code_top - a.address + a.end - a.data_top for a in self.arenas)
+
+    def count_code_pages(self) -> int:
+        """Return how many pages of 4 KiB the translated code takes."""
+        return sum((a.code_top - a.address + 4095) >> 12 for a in self.arenas)
 
     def ranges(self) -> list[tuple[int, int]]:
         """The cache addresses that can be generated code."""
@@ -310,10 +425,8 @@ class CodeCache:
 
     def block_of(self, cache_address: int) -> Block | None:
         """Return the block whose translation covers *cache_address*, removed ones included."""
-        for fields in reversed(self.blocks):
-            if fields[3] <= cache_address < fields[4]:
-                return Block._make(fields)
-        return None
+        fields = self._index.find(cache_address)
+        return None if fields is None else Block._make(fields)
 
     def blocks_in(self, low: int, high: int) -> list[Block]:
         """Return the live blocks that overlap the app addresses [*low*, *high*)."""
@@ -339,6 +452,7 @@ class CodeCache:
     def remove(self, block: Block) -> None:
         """Take *block* out of the maps; its code stays until the next reset."""
         self.entries.pop(block.app, None)
+        self.bodies.pop(block.app, None)
         for page in range(block.app >> 12, ((block.end - 1) >> 12) + 1):
             blocks = self._by_page.get(page)
             if blocks is not None:

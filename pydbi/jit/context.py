@@ -38,7 +38,11 @@ TABLE_OFFSET: Final = 0x10000
 TABLE_ENTRIES: Final = 0x10000
 """The first-level lookup table: cache addresses by the low 16 bits of the app address."""
 
-CONTEXT_SIZE: Final = TABLE_OFFSET + TABLE_ENTRIES * 8
+SHADOW_OFFSET: Final = TABLE_OFFSET + TABLE_ENTRIES * 8
+SHADOW_PAIRS: Final = 1 << 14
+"""Where memory accesses are recorded: pairs of words, each access of a block having its own."""
+
+CONTEXT_SIZE: Final = SHADOW_OFFSET + SHADOW_PAIRS * 16
 
 NATIVE_STACK_OFFSET: Final = 0x8000
 NATIVE_STACK_ENTRIES: Final = 0x700
@@ -57,7 +61,7 @@ _SLOT_NAMES: Final = (
     "RUNNING",  # 1 from entering the cache until it is left
     # What leaves the cache says why.
     "REASON",  # exit index, or one of the REASON_ values below
-    "GATE_INDEX",  # which gate record
+    "GATE_INDEX",  # which gate record; the upper half is 0 while its callback is running
     "RESULT",  # PyObject * that a callback returned, when it was not CONTINUE
     # Where generated code jumps through GS: one variant of each stub is in force.
     "ENTER",
@@ -71,8 +75,6 @@ _SLOT_NAMES: Final = (
     "THREAD",  # fs:[0] of the thread that this context was prepared for
     "HOST_RSP",
     "HOST_FS",
-    "GUEST_FS",
-    "GUEST_GS",
     "HOST_MXCSR",
     "MXCSR_NOW",
     "ERRNO_ADDRESS",  # &errno of this thread while host and guest share a libc, else &ERRNO_UNUSED
@@ -99,12 +101,28 @@ _SLOT_NAMES: Final = (
     "FAULT_PC",
     "FAULT_TRAP",
     "FAULT_ERROR",
+    "ENTER_END",  # behind the stub in slot ENTER
+    "INTERRUPTED_REASON",  # REASON as it was when a kick came, maybe between a stub's instructions
+    "KICKED",  # not 0: a kick came while host code was executing
+    "STOP_REQUEST",  # not 0: somebody wants this run to stop
+    "STEPPING",  # TF of EFLAGS while the guest is brought to an instruction boundary, else 0
     # Counters that machine code keeps.
     "COUNT_L2_HITS",
     "COUNT_NATIVE_CALLS",
+    # Whether instrumented code is executing, kept while transfers are reported; one is 1.
+    "INSIDE",
+    "OUTSIDE",
+    "TRANSFER_TARGET",  # app address at which the ranges were left
+    # Where registers rest while a memory access is recorded.
+    "RECORD_0",
+    "RECORD_1",
+    "RECORD_2",
 )
 
-SLOT: Final = {name: 0x100 + index * 8 for index, name in enumerate(_SLOT_NAMES)}
+SLOT: Final = {name: 0x100 + index * 8 for index, name in enumerate(_SLOT_NAMES)} | {
+    "GUEST_FS": len(GPR_NAMES) * 8,  # fs and gs of GPRState
+    "GUEST_GS": len(GPR_NAMES) * 8 + 8,
+}
 """Offset in bytes of each engine slot; all are 8 bytes wide."""
 
 REASON_LOOKUP: Final = 0
@@ -116,6 +134,7 @@ REASON_REENTERED: Final = 5
 REASON_NO_STACK: Final = 6
 REASON_OTHER_THREAD: Final = 7
 REASON_NONE: Final = 8
+REASON_KICK: Final = 9
 FIRST_EXIT: Final = 16
 """Reasons from here on are indices into the cache's list of exits."""
 
@@ -123,8 +142,11 @@ GATE_RECORD_SIZE: Final = 32
 """A gate record, 8 bytes each: offset of its callback vector, rip to show (0: TARGET), cache
 address to resume at, app address of its instruction."""
 
-VECTOR_SIZE: Final = 48
-"""A callback vector, 8 bytes each: callable, a word the callee may use, vm, gpr, fpr, data."""
+VECTOR_SIZE: Final = 64
+"""A callback vector, 8 bytes each: number of arguments (with `VECTORCALL_OFFSET`), callable, a word
+the callee may use, and up to five arguments."""
+VECTORCALL_OFFSET: Final = 1 << 63
+"""PY_VECTORCALL_ARGUMENTS_OFFSET (PEP 590): the word before the arguments may be changed."""
 
 EFLAGS_STATUS: Final = 0x8D5
 """CF PF AF ZF SF OF (SDM vol. 1, 3.4.3.1)."""
@@ -158,6 +180,7 @@ def assembler_symbols() -> dict[str, int]:
         "REASON_REENTERED": REASON_REENTERED,
         "REASON_NO_STACK": REASON_NO_STACK,
         "REASON_OTHER_THREAD": REASON_OTHER_THREAD,
+        "REASON_KICK": REASON_KICK,
         "GATE_RECORD_SHIFT": GATE_RECORD_SIZE.bit_length() - 1,
         "EFLAGS_STATUS": EFLAGS_STATUS,
         "EFLAGS_FIXED": EFLAGS_FIXED,

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable
-from threading import get_ident
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from threading import get_ident, get_native_id
 from typing import TYPE_CHECKING
 
 from pydbi.errors import PydbiError, ReentryError
 from pydbi.jit.actions import Actions, Next, StopRun
-from pydbi.jit.cache import EXIT_DEAD, EXIT_SYSCALL
+from pydbi.jit.cache import EXIT_DEAD, EXIT_STALE, EXIT_SYSCALL
 from pydbi.jit.context import (
     FIRST_EXIT,
     GPR_OFFSET,
     REASON_FAULT,
     REASON_GATE,
+    REASON_KICK,
     REASON_LOOKUP,
     REASON_NATIVE_OVERFLOW,
     REASON_NONE,
@@ -23,7 +25,8 @@ from pydbi.jit.context import (
     SLOT,
 )
 from pydbi.jit.faults import drop_abandoned_excursions, guest_fault
-from pydbi.jit.signals import need_alternate_stack
+from pydbi.jit.kicks import Kicks
+from pydbi.jit.signals import prepare_thread
 from pydbi.jit.syscalls import on_syscall
 
 if TYPE_CHECKING:
@@ -32,7 +35,9 @@ if TYPE_CHECKING:
 _ENTRY = SLOT["ENTRY"] >> 3
 _TARGET = SLOT["TARGET"] >> 3
 _RIP = GPR_OFFSET["rip"] >> 3
+_INSIDE, _OUTSIDE = SLOT["INSIDE"] >> 3, SLOT["OUTSIDE"] >> 3
 _REASON = SLOT["REASON"] >> 3
+_STOP_REQUEST = SLOT["STOP_REQUEST"] >> 3
 _RUNNING = SLOT["RUNNING"] >> 3
 _ENTER = -1
 """In place of a reason to have left the cache: it is to be entered."""
@@ -47,9 +52,10 @@ class Dispatcher:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._actions = Actions(engine)
+        self._kicks = Kicks(engine)
         self._looping = False
         self._postponed = False
-        self._thread = 0
+        self._thread = self._native_thread = 0
         self.interrupted_at = -1
         """Where the latest run ended with an exception; it may go on there, instrumented or not."""
         self._handlers: dict[int, Callable[[], Next]] = {
@@ -72,9 +78,30 @@ class Dispatcher:
         """Get this thread ready to run the guest."""
         thread = get_ident()
         if thread != self._thread:
-            need_alternate_stack()
+            prepare_thread()
             self._engine.guest.prepare_thread()
             self._thread = thread
+            self._native_thread = get_native_id()
+
+    def stop(self) -> None:
+        """Let the run that is under way, on whatever thread, stop at the next boundary."""
+        if self.running:
+            self._kicks.request_stop(self._native_thread)
+
+    @contextmanager
+    def limited(self, timeout: float) -> Iterator[None]:
+        """Let what is run inside end with GuestTimeout after *timeout* seconds."""
+        self.check_not_running()
+        self._kicks.begin(timeout)
+        try:
+            yield
+        finally:
+            self._kicks.end()
+
+    def forget_thread(self) -> None:
+        """Prepare the thread that next runs the guest, whichever it is."""
+        self._thread = 0
+        self._engine.guest.words[SLOT["THREAD"] >> 3] = 0
 
     def settle(self) -> None:
         """Make rip right after an exception came between leaving the cache and going on.
@@ -92,19 +119,24 @@ class Dispatcher:
             words[_RIP] = words[_TARGET]
         elif reason == REASON_FAULT:
             guest_fault(engine)
+        elif reason == REASON_KICK:
+            reason, _ = self._kicks.reach_boundary()
+            if reason != REASON_KICK:
+                self.settle()
+                return
         self.interrupted_at = words[_RIP]
 
     def go_on(self, reason: int, stop: int) -> None:
         """Run on after the cache was left for *reason*; see `run`."""
         if reason == REASON_REENTERED:
             self.check_not_running()
-        self._loop(0, stop, 0, reason)
+        self._loop(0, stop, reason)
 
-    def run(self, app: int, stop: int, code: int = 0) -> None:
+    def run(self, app: int, stop: int) -> bool:
         """Run the guest from *app* until it is about to execute *stop*.
 
-        Args:
-            code: the cache address to begin at, if it is known.
+        Returns:
+            False if a callback stopped it at the very beginning, on entry into the first block.
 
         Raises:
             ReentryError: this guest is running already.
@@ -114,9 +146,9 @@ class Dispatcher:
         """
         self.check_not_running()
         self.prepare()
-        self._loop(app, stop, code, _ENTER)
+        return self._loop(app, stop, _ENTER)
 
-    def _loop(self, app: int, stop: int, code: int, reason: int) -> None:
+    def _loop(self, app: int, stop: int, reason: int) -> bool:
         engine = self._engine
         words, enter = engine.guest.words, engine.guest.enter
         entries, exits = engine.cache.entries, engine.cache.exits
@@ -124,9 +156,15 @@ class Dispatcher:
         origin = 0  # the exit that was taken, as long as it is to be linked
         indirect = False
         in_python = True
-        if reason == _ENTER:
+        started = reason != _ENTER
+        code = 0
+        if not started:
+            words[_STOP_REQUEST] = 0
             words[_RIP] = app
             words[_REASON] = REASON_NONE
+            if engine.instruments.transfers:
+                words[_INSIDE] = app in engine.ranges
+                words[_OUTSIDE] = not words[_INSIDE]
         self._looping = True
         self.interrupted_at = -1
         try:
@@ -135,9 +173,13 @@ class Dispatcher:
                     if not code:
                         if app == stop:
                             words[_RIP] = app
-                            app = self._actions.on_stop_address(stop)
+                            falls = not started or origin in engine.cache.cut_exits
+                            started = True
+                            app = self._come_back(stop)
+                            if app == stop and falls:
+                                app = self._actions.on_stop_address(stop)
                             if app == stop:
-                                return
+                                return True
                             words[_REASON] = REASON_NONE
                             origin = 0
                             indirect = False
@@ -150,9 +192,17 @@ class Dispatcher:
                             stats.links += 1
                         elif indirect:
                             engine.linker.add_pad(app, code)
+                        if engine.translator.fresh is not None or not started:
+                            in_python = False
+                            app, code = self._announce(app, code)
+                            if not code:
+                                origin = 0
+                                indirect = False
+                                continue
                     words[_ENTRY] = code
                     words[_REASON] = REASON_NONE
                     in_python = False
+                    started = True
                     reason = enter()
                     in_python = True
                 if reason >= FIRST_EXIT:
@@ -166,13 +216,23 @@ class Dispatcher:
                         if site == EXIT_SYSCALL:
                             stats.system_calls += 1
                             code = on_syscall(engine, reason)
+                        elif site == EXIT_STALE:
+                            engine.drop_stale(app)
                 elif reason == REASON_LOOKUP:
                     stats.lookup_misses += 1
                     app = words[_TARGET]
                     origin = code = 0
                     indirect = True
+                elif reason == REASON_KICK:
+                    reason, code = self._kicks.reach_boundary()
+                    if reason != REASON_KICK:
+                        continue
+                    app = words[_RIP]
+                    origin = 0
+                    indirect = False
+                    self._kicks.check(app)
                 elif reason == REASON_RETURNED:
-                    return
+                    return True
                 else:
                     origin = 0
                     indirect = False
@@ -180,6 +240,7 @@ class Dispatcher:
                 reason = _ENTER
         except StopRun:
             words[_REASON] = REASON_NONE
+            return started
         except BaseException as error:
             self.settle()
             if in_python and not isinstance(error, PydbiError):
@@ -202,10 +263,38 @@ class Dispatcher:
             self._postponed = True
             gc.disable()
         code = self._engine.translate(app, origin, indirect)
-        if self._postponed and self._engine.instrumentation.active:
+        if self._postponed and self._engine.instruments.calls_back:
             self._postponed = False
             gc.enable()
         return code
+
+    def _come_back(self, app: int) -> int:
+        """Report that execution comes back into the ranges at *app*, if so; return where to go."""
+        words = self._engine.guest.words
+        if not self._engine.instruments.transfers or not words[_OUTSIDE]:
+            return app
+        words[_INSIDE], words[_OUTSIDE] = 1, 0
+        words[_RIP] = app
+        self._actions.on_return()
+        return words[_RIP]
+
+    def _announce(self, app: int, code: int) -> Next:
+        """Report that the block at *app* is entered, if that is not left to its gates.
+
+        It is not if the block is new, or the first of the run. Returns where to go on.
+        """
+        engine = self._engine
+        fresh, engine.translator.fresh = engine.translator.fresh, None
+        words = engine.guest.words
+        words[_REASON] = REASON_NONE
+        if fresh is not None:
+            target = self._come_back(app)
+            if target != app:
+                return target, 0
+            return self._actions.on_entry(*fresh)
+        if app in engine.cache.bodies:
+            return self._actions.on_entry(app, *engine.cache.bodies[app])
+        return app, code
 
     def _on_fault(self) -> Next:
         self._engine.stats.faults += 1

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from struct import Struct
 
 from pydbi.jit.cache import EXIT_STUB_SIZE, Arena, CodeCache
 from pydbi.jit.context import GATE_RECORD_SIZE
+from pydbi.jit.events import BlockEvents, EventPoint, EventRegistration, Report
 from pydbi.jit.stubs import stubs
+from pydbi.types import VMState
 
 _signed = Struct("<i").pack
 _record = Struct("<QQQQ").pack_into
@@ -27,25 +29,36 @@ class Draft:
         shifts, scratch: see `Block`.
         instruction: app address of the instruction that gates are emitted for.
         branch_vectors: callbacks (offsets of their vectors) to run when the last instruction has
-            decided where to go.
+            decided where to go; `exit_report`: events to report then; `branch_is_watched`: whether
+            there are any.
+        rechecks: offsets in the block before which its code must be checked again.
+        body: cache address behind the gates that report that the block is entered.
+        event_vector: makes the vector for an event callback and a state.
     """
 
     __slots__ = (
-        "app", "arena", "base", "branch_vectors", "cache", "code", "entries",
-        "exits", "first_exit", "instruction", "out", "scratch", "shifts", "stub_base",
+        "app", "arena", "base", "body", "branch_is_watched", "branch_vectors", "cache", "code",
+        "entries", "event_vector", "exit_report", "exits", "first_exit", "instruction", "out",
+        "rechecks", "scratch", "shifts", "stub_base",
     )  # fmt: skip
 
-    def __init__(self, cache: CodeCache) -> None:
+    def __init__(
+        self, cache: CodeCache, event_vector: Callable[[EventRegistration, VMState], int]
+    ) -> None:
         self.cache = cache
         self.entries = cache.entries
         self.exits = cache.exits
         self.arena: Arena
-        self.app = self.base = self.stub_base = self.instruction = self.first_exit = 0
+        self.branch_is_watched = False
+        self.app = self.base = self.body = self.stub_base = self.instruction = self.first_exit = 0
         self.code = b""
         self.out = bytearray()
         self.shifts: list[tuple[int, int]] = []
         self.scratch: list[tuple[int, int, int, int]] = []
         self.branch_vectors: Sequence[int] = ()
+        self.exit_report: Report | None = None
+        self.event_vector = event_vector
+        self.rechecks: Sequence[int] = ()
 
     def begin(self, app: int, code: bytes, arena: Arena, base: int) -> None:
         """Begin the translation of the block at *app*, with the bytes *code*, at *base*."""
@@ -55,6 +68,9 @@ class Draft:
         self.base = base
         self.first_exit = arena.next_exit
         self.branch_vectors = ()
+        self.exit_report = None
+        self.rechecks = ()
+        self.branch_is_watched = False
         if self.shifts or self.scratch:  # of a translation that failed
             self.shifts.clear()
             self.scratch.clear()
@@ -104,3 +120,32 @@ class Draft:
             out += GATE_BEFORE + index.to_bytes(4, "little") + GATE_AFTER
             place = index * GATE_RECORD_SIZE
             _record(cache.records, place, vector, rip, self.base + len(out), self.instruction)
+
+    def report(self, report: Report, rip: int) -> None:
+        """Emit a gate for each callback that *report* is due to; see `gates` for *rip*."""
+        if not report.due:
+            return
+        cache = self.cache
+        point = EventPoint(cache.record_count, report.state, report.due)
+        cache.points.append(
+            (cache.record_count, 0, self.instruction, rip, 0, 0, len(cache.event_points))
+        )
+        cache.event_points.append(point)
+        self.gates([self.event_vector(due, report.state) for due in report.due], rip)
+
+    def watch_branch(self, vectors: Sequence[int], events: BlockEvents | None) -> None:
+        """Let the branch that comes next have callbacks where it has decided where to go."""
+        self.branch_vectors = vectors
+        self.exit_report = events.exit() if events is not None else None
+        self.branch_is_watched = bool(vectors or (self.exit_report and self.exit_report.due))
+
+    def branch_gates(self, rip: int) -> None:
+        """Emit what is due on the way from the last instruction to app address *rip*, or TARGET."""
+        cache = self.cache
+        if self.branch_vectors:
+            first = cache.record_count
+            if cache.points and cache.points[-1][6] >= 0:  # another way's events lie between
+                cache.points.append((first, first, self.instruction, rip, 0, 0, -1))
+            self.gates(self.branch_vectors, rip)
+        if self.exit_report is not None:
+            self.report(self.exit_report, rip)

@@ -7,26 +7,27 @@ from collections.abc import Callable
 from typing import Any
 
 from pydbi.errors import CacheError, PydbiError
-from pydbi.jit.app_memory import LONGEST_INSTRUCTION, AppMemory
+from pydbi.jit.app_memory import AppMemory
+from pydbi.jit.block_events import end_of_block
 from pydbi.jit.broker import broker
 from pydbi.jit.cache import ARENA_SIZE, Block, CacheFull, CodeCache
 from pydbi.jit.context import SLOT
 from pydbi.jit.dispatcher import Dispatcher
 from pydbi.jit.guest import Guest, release_guest
-from pydbi.jit.instrumentation import (
-    FOREVER,
-    Instrumentation,
-    InstrumentedRanges,
-    Registration,
-)
+from pydbi.jit.inspector import Inspector
+from pydbi.jit.instrumentation import InstrumentedRanges
+from pydbi.jit.instruments import Instruments
 from pydbi.jit.linker import Linker
 from pydbi.jit.lookup import LookupTable, SecondLevel
-from pydbi.jit.signals import install_fault_handler
+from pydbi.jit.registrar import Registrar
+from pydbi.jit.signals import install_handlers
 from pydbi.jit.translator import Translator
-from pydbi.jit.vectors import CallbackVectors
-from pydbi.types import AnalysisType, InstPosition
-from pydbi.x86.analysis import InstAnalysis, add_symbol, analyse
+from pydbi.jit.vectors import CallbackVectors, release_vectors
+from pydbi.types import CodeCheck, Options
 
+MOST_DEAD_BLOCKS = 1000
+"""Blocks that were forgotten take room until the whole cache is emptied; more of them, and more
+than there are live ones, are not put up with."""
 _COUNTERS = {
     "blocks": "blocks translated, those forgotten since included",
     "instructions": "instructions translated, in all these blocks",
@@ -37,6 +38,7 @@ _COUNTERS = {
     "native_calls": "functions that ran natively",
     "system_calls": "system calls that Python handled",
     "faults": "guest faults",
+    "stale_blocks": "blocks found to be of code that has changed since",
     "resets": "times the whole cache was emptied, by request or because it was full",
     "cache_bytes": "bytes of generated code, stubs and constants now",
 }
@@ -49,7 +51,7 @@ class Stats:
     """
 
     blocks = instructions = links = direct_exits = lookup_misses = lookup_collisions = 0
-    native_calls = system_calls = faults = resets = cache_bytes = 0
+    native_calls = system_calls = faults = stale_blocks = resets = cache_bytes = 0
 
     def as_dict(self) -> dict[str, int]:
         """Return the counters by name."""
@@ -68,13 +70,15 @@ class Engine:
     """Everything behind a VM."""
 
     def __init__(self, vm: object, arena_size: int = ARENA_SIZE) -> None:
-        install_fault_handler()
+        install_handlers()
         self.vm: Callable[[], Any] = weakref.ref(vm)
         self.stats = Stats()
         self.guest = Guest()
         self.memory = AppMemory()
         self.ranges = InstrumentedRanges()
-        self.instrumentation = Instrumentation()
+        self.registrar = Registrar(self)
+        self.instruments = Instruments(self)
+        self.instrumentation = self.instruments.callbacks
         self.broker = broker()
         self.cache = CodeCache(arena_size)
         guests = [self.guest]
@@ -87,19 +91,30 @@ class Engine:
             guests,
             self.memory,
             self.ranges,
-            self.instrumentation,
+            self.instruments,
             self.broker,
+            self.registrar.add_event_vector,
+            self.registrar.returning,
         )
         self.dispatcher = Dispatcher(self)
         self.instruction_outside: int | None = None
-        """App address of the instruction whose callbacks are called from Python, not by a gate."""
-        self.analyses: dict[tuple[int, int], InstAnalysis] = {}
+        """App address of the instruction whose callbacks are called from Python, not by a gate; 0
+        if they belong to none."""
         self.vectors = CallbackVectors(self.guest)
+        self.inspector = Inspector(self)
+        self.options = Options.NO_OPT
+        self._dead_blocks = 0
         self._reset_due = False
         self.guest.words[SLOT["GATE_RECORDS"] >> 3] = self.cache.records_address
         # Of what the finalizer holds nothing may lead back to the VM, or it would never run.
         weakref.finalize(
-            vm, _close, self.guest.address, self.guest.thunk, self.cache, self.lookup.second_level
+            vm,
+            _close,
+            self.guest.address,
+            self.guest.thunk,
+            self.cache,
+            self.lookup.second_level,
+            self.vectors.address,
         )
 
     # Translation.
@@ -127,13 +142,14 @@ class Engine:
 
     def precache(self, app: int) -> bool:
         """Translate the block at *app* ahead of its execution; False if it is there already."""
-        if app in self.cache.entries:
+        if any(app - block.app in block.starts for block in self.cache.blocks_in(app, app + 1)):
             return False
         try:
             if self.dispatcher.running:
                 self.translator.translate(app)
             else:
                 self.translate(app)
+            self.translator.fresh = None
         except CacheFull:
             raise CacheError(
                 f"the cache of {self.cache.arena_size:#x} bytes is full, and cannot be emptied "
@@ -161,7 +177,7 @@ class Engine:
             entry = self.translator.translate_call(app, frame_size, return_address)
         return self.cache.add_call(app, self.guest.address, entry)
 
-    def run(self, app: int, stop: int) -> None:
+    def run(self, app: int, stop: int) -> bool:
         """Run from *app* until just before *stop*; see `Dispatcher.run`."""
         self.dispatcher.check_not_running()
         try:
@@ -169,12 +185,42 @@ class Engine:
                 # It may be that of `add_call`, which does not stop at `stop`.
                 self.cache.calls.clear()
                 self.lookup.remove(stop)
-            self._forget_blocks(stop, stop + 1)
+            self.forget_blocks(stop, stop + 1)
             self.translator.stop = stop
         except BaseException:
             self.distrust()
             raise
-        self.dispatcher.run(app, stop)
+        try:
+            return self.dispatcher.run(app, stop)
+        finally:
+            if stop and (self.instruments.events.mask or self.instruments.rules):
+                self._forget_cut_blocks(stop)
+
+    def set_options(self, options: Options) -> None:
+        """Put other options in force; everything is translated anew.
+
+        Raises:
+            ReentryError: the guest is running.
+        """
+        self.dispatcher.check_not_running()
+        self.options = options
+        self.guest.backs_up_errno = not options & Options.OPT_DISABLE_ERRNO_BACKUP
+        self.guest.saves_fpr = not options & Options.OPT_DISABLE_FPR
+        self.guest.select_switch()
+        self.dispatcher.forget_thread()
+        if options & Options.OPT_ENABLE_FS_GS:
+            self.guest.need_fs_swap()
+        self.forget_all()
+
+    def set_code_check(self, check: CodeCheck) -> None:
+        """Have other code checked for changes; translate everything anew.
+
+        Raises:
+            ReentryError: the guest is running.
+        """
+        self.dispatcher.check_not_running()
+        self.translator.code_check = check
+        self.forget_all()
 
     # What is instrumented.
 
@@ -191,8 +237,8 @@ class Engine:
     def _ranges_changed(self, low: int, high: int) -> None:
         self.translator.forget_span()
         self.cache.calls.clear()
-        if self.instrumentation.active:
-            self._forget_blocks(low, high)
+        if self.instruments.active or self.instruments.transfers:
+            self.forget_blocks(low, high)
 
     # Forgetting.
 
@@ -202,17 +248,40 @@ class Engine:
         A block that is executing just now goes on to its end.
         """
         self.memory.forget(low, high)
-        self.analyses.clear()
-        self._forget_blocks(low, high)
+        self.inspector.forget()
+        self.forget_blocks(low, high)
 
-    def _forget_blocks(self, low: int, high: int) -> None:
+    def drop_stale(self, app: int) -> None:
+        """Forget the blocks that contain *app*, as code from there on is found to have changed."""
+        self.stats.stale_blocks += 1
+        self.memory.forget(app, app + 1)
+        self.inspector.forget()
+        self.forget_blocks(app, app + 1)
+
+    def _forget_cut_blocks(self, stop: int) -> None:
+        """Remove the blocks that end at *stop* only because a run stopped there."""
+        for block in self.cache.blocks_in(stop - 1, stop):
+            if block.code in self.cache.cut_blocks:
+                self._forget_block(block)
+                whole_end = end_of_block(self.memory, self.ranges, stop)
+                self.instruments.rules.forget(stop, whole_end)
+
+    def forget_blocks(self, low: int, high: int) -> None:
+        """Remove the blocks that overlap [*low*, *high*)."""
         try:
             for block in self.cache.blocks_in(low, high):
-                self.linker.drop(block)
-                self.cache.remove(block)
+                self._forget_block(block)
         except BaseException:  # Ctrl-C between the two
             self.distrust()
             raise
+
+    def _forget_block(self, block: Block) -> None:
+        self.linker.drop(block)
+        self.cache.remove(block)
+        self.instruments.rules.forget(block.app, block.end)
+        self._dead_blocks += 1
+        if self._dead_blocks > max(MOST_DEAD_BLOCKS, len(self.cache.entries)):
+            self._reset_due = True
 
     def forget_all(self) -> None:
         """Remove all blocks; at once if none is executing, else as soon as the cache is left.
@@ -220,9 +289,17 @@ class Engine:
         All code is read anew.
         """
         self.memory.forget_all()
-        self.analyses.clear()
+        self.inspector.forget()
+        self.instruments.rules.release()
+        self.cache.seen.clear()
+        self.cache.seen_borders.clear()
+        self.forget_translations()
+
+    def forget_translations(self) -> None:
+        """Remove all blocks; what is known of the app's code stays."""
         if not self.dispatcher.running:
-            self._reset()
+            if self.cache.blocks or self._reset_due:
+                self._reset()
             return
         self._reset_due = True
         for fields in self.cache.blocks:
@@ -244,93 +321,14 @@ class Engine:
         self.stats.resets += 1
         self.cache.reset()
         self.linker.reset()
+        self.registrar.release()
+        self.inspector.by_gate.clear()
+        self._dead_blocks = 0
         self._reset_due = False
-
-    # Callbacks.
-
-    def register(
-        self,
-        position: InstPosition,
-        callback: Callable[..., Any],
-        data: Any,
-        priority: int,
-        low: int = 0,
-        high: int = FOREVER,
-        single: bool = False,
-    ) -> int:
-        """Enter a callback for instructions in [*low*, *high*), or for the one at *low*."""
-        vector = self.vectors.add(callback, self.vm(), data)
-        identity = self.instrumentation.next_identity()
-        registration = Registration(identity, position, priority, low, high, callback, data, vector)
-        if single:
-            self.instrumentation.add_at(registration)
-        else:
-            self.instrumentation.add(registration)
-        self._forget_instrumented(low, high)
-        return identity
-
-    def unregister(self, identity: int) -> bool:
-        """Take a callback out; return whether there was one."""
-        registration = self.instrumentation.remove(identity)
-        if registration is None:
-            return False
-        self._forget_instrumented(registration.low, registration.high)
-        self._retire(registration)
-        return True
-
-    def unregister_all(self) -> None:
-        """Take all callbacks out."""
-        removed = self.instrumentation.remove_all()
-        if removed:
-            self.forget_all()
-        for registration in removed:
-            self._retire(registration)
-
-    def _forget_instrumented(self, low: int, high: int) -> None:
-        if high == FOREVER and self.cache.blocks:
-            self.forget_all()
-        else:
-            self._forget_blocks(low, high)
-
-    def _retire(self, registration: Registration) -> None:
-        self.vectors.retire(registration.vector)
-        if not self.dispatcher.running:
-            self.vectors.settle()
 
     def after_run(self) -> None:
         """Let go of what machine code can no longer use."""
         self.vectors.settle()
-
-    def current_instruction(self) -> int:
-        """Return the app address of the instruction whose callback is running.
-
-        Raises:
-            RuntimeError: none is.
-        """
-        if not self.dispatcher.running:
-            raise RuntimeError("no callback is running: there is no current instruction")
-        if self.instruction_outside is not None:
-            return self.instruction_outside
-        gate = self.guest.words[SLOT["GATE_INDEX"] >> 3] & 0xFFFFFFFF
-        return self.cache.record_word(gate, 3)
-
-    def analysis(self, app: int, kind: int) -> InstAnalysis:
-        """Return what is known about the instruction at *app*; remembered until it is forgotten.
-
-        Args:
-            kind: an `AnalysisType`.
-
-        Raises:
-            DecodeError: there is no instruction.
-        """
-        key = (app, kind)
-        known = self.analyses.get(key)
-        if known is None:
-            known = analyse(self.memory.read_data(app, LONGEST_INSTRUCTION) or b"", app)
-            if kind & AnalysisType.ANALYSIS_SYMBOL:
-                add_symbol(known)
-            self.analyses[key] = known
-        return known
 
     # Counting.
 
@@ -351,7 +349,8 @@ class Engine:
         return result
 
 
-def _close(context: int, thunk: int, cache: CodeCache, table: SecondLevel) -> None:
+def _close(context: int, thunk: int, cache: CodeCache, table: SecondLevel, vectors: int) -> None:
     release_guest(context, thunk)
+    release_vectors(vectors)
     cache.close()
     table.close()

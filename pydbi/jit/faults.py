@@ -2,31 +2,68 @@
 
 from __future__ import annotations
 
+from array import array
+from signal import SIGSEGV
 from typing import TYPE_CHECKING
 
 from pydbi.errors import CacheError, GuestFault
+from pydbi.host.memory import is_below_stack
 from pydbi.jit.app_memory import LONGEST_INSTRUCTION
-from pydbi.jit.context import NATIVE_STACK_ENTRIES, NATIVE_STACK_OFFSET, SLOT
+from pydbi.jit.cache import Block
+from pydbi.jit.context import (
+    GPR_NAMES,
+    GPR_OFFSET,
+    NATIVE_STACK_ENTRIES,
+    NATIVE_STACK_OFFSET,
+    SLOT,
+)
 from pydbi.jit.guest import Guest
+from pydbi.types import AnalysisType
 from pydbi.x86.instruction import TRUNCATED, decode
 
 if TYPE_CHECKING:
     from pydbi.jit.engine import Engine
 
+_FAULT_PC, _RIP = SLOT["FAULT_PC"] >> 3, GPR_OFFSET["rip"] >> 3
+_WORD = (1 << 64) - 1
+
+
+def resting_at(block: Block, cache_address: int) -> list[tuple[int, int]]:
+    """Return the registers of the guest that are not in their place there.
+
+    Returns:
+        (register, slot): it rests in that slot. (register, -slot): the slot's value is added to it.
+    """
+    offset = cache_address - block.code
+    return [
+        (register, slot) for first, last, register, slot in block.scratch if first <= offset < last
+    ]
+
+
+def give_back(guest: Guest, resting: list[tuple[int, int]], app: int, go_on: int) -> None:
+    """Put *resting*, which `resting_at` has found, where they belong; rip is *app* then.
+
+    A signal handler of Python's may raise anywhere, and the same be tried again. So all of it is
+    one store, after which the guest counts as stopped at the cache address *go_on*.
+    """
+    words = guest.words
+    values = array("Q", words[: _FAULT_PC + 1])
+    for register, slot in resting:
+        value = words[abs(slot) >> 3]
+        values[register] = value if slot > 0 else values[register] - value & _WORD
+    values[_RIP] = app
+    values[_FAULT_PC] = go_on
+    words[: _FAULT_PC + 1] = memoryview(values)
+
 
 def guest_fault(engine: Engine) -> GuestFault:
     """Return the fault that the handler stub has recorded, and make the guest's state exact."""
     words = engine.guest.words
-    pc = words[SLOT["FAULT_PC"] >> 3]
+    pc = words[_FAULT_PC]
     block = engine.cache.block_of(pc)
-    app = engine.guest.gpr.rip
     if block is not None:
-        app = block.app_of(pc)
-        offset = pc - block.code
-        for first, last, register, slot in block.scratch:
-            if first <= offset < last:
-                engine.guest.gpr[register] = words[slot >> 3]
-    engine.guest.gpr.rip = app
+        give_back(engine.guest, resting_at(block, pc), block.app_of(pc), 0)
+    app = words[_RIP]
     code = engine.memory.read_data(app, LONGEST_INSTRUCTION) or b""
     instruction = decode(code, 0) if code else TRUNCATED
     if not isinstance(instruction, int):
@@ -36,7 +73,25 @@ def guest_fault(engine: Engine) -> GuestFault:
     )
     if address == pc:  # the instruction's own address, as SIGILL and SIGFPE report it
         address = app
-    return GuestFault(signal, si_code, app, address, code)
+    details = _describe(engine, address if signal == SIGSEGV else 0)
+    if isinstance(instruction, int):
+        return GuestFault(signal, si_code, app, address, code, details)
+    kinds = AnalysisType.ANALYSIS_INSTRUCTION | AnalysisType.ANALYSIS_DISASSEMBLY
+    analysis = engine.inspector.analysis(app, kinds)
+    text = analysis.disassembly.strip()
+    fault = GuestFault(signal, si_code, app, address, code, f":\n{text}{details}")
+    fault.instruction = analysis
+    return fault
+
+
+def _describe(engine: Engine, accessed: int) -> str:
+    """Return lines for the message of a fault: the registers, and whether a stack is exhausted."""
+    gpr = engine.guest.gpr
+    shown = [f"{name}={getattr(gpr, name):#x}" for name in GPR_NAMES]
+    lines = [" ".join(shown[first : first + 6]) for first in range(0, len(shown), 6)]
+    if is_below_stack(accessed):
+        lines.insert(0, "the stack is exhausted: this is in the gap below it")
+    return "".join(f"\n{line}" for line in lines)
 
 
 def drop_abandoned_excursions(guest: Guest) -> None:

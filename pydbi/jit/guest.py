@@ -27,7 +27,7 @@ from pydbi.jit.context import (
     ZMM_OFFSET,
 )
 from pydbi.jit.states import FPRState, GPRState
-from pydbi.jit.stubs import AVX, AVX512, SSE, stubs
+from pydbi.jit.stubs import AVX, AVX512, NONE, SSE, stubs
 from pydbi.jit.syscalls import syscall_table
 from pydbi.types import VMAction
 
@@ -36,6 +36,7 @@ _SYS_ARCH_PRCTL, _ARCH_GET_FS = 158, 0x1003
 _EFLAGS = GPR_OFFSET["eflags"] >> 3
 _ST = FPR_OFFSET + 32
 """Where ST(0) is kept: the first of eight 16-byte places in the FXSAVE area."""
+_ERRNO = SLOT["GUEST_ERRNO"] >> 3
 _FULL_FLAGS = SLOT["FULL_FLAGS"] >> 3
 
 
@@ -69,6 +70,8 @@ class Guest:
         words: the context as 64-bit words: ``words[SLOT[name] >> 3]``.
         gpr, fpr: views on the registers in it.
         thunk: address of the code behind `enter`.
+        saves_fpr: whether switches save and restore what FPRState shows.
+        backs_up_errno: whether host and guest each have an errno of their own.
         enter: run the guest from the cache address in slot ENTRY; returns the REASON it left for.
             A Python exception set by a callback comes out of it.
     """
@@ -86,6 +89,8 @@ class Guest:
         self.uses_x87 = False
         self.uses_avx512 = False
         self.swaps_fs = False
+        self.backs_up_errno = True
+        self.saves_fpr = True
         self.words[_EFLAGS] = EFLAGS_FIXED
         self._fill_slots()
         self.select_switch()
@@ -106,8 +111,18 @@ class Guest:
 
     def prepare_thread(self) -> None:
         """Let the guest share the calling thread's errno."""
-        self.words[SLOT["ERRNO_ADDRESS"] >> 3] = _errno_location()
+        spare = self.address + SLOT["ERRNO_UNUSED"]
+        self.words[SLOT["ERRNO_ADDRESS"] >> 3] = _errno_location() if self.backs_up_errno else spare
         self.words[SLOT["THREAD"] >> 3] = _fs_base()
+
+    @property
+    def errno(self) -> int:
+        """The guest's errno, as long as it is not in the cache."""
+        return self.words[_ERRNO] & 0xFFFFFFFF
+
+    @errno.setter
+    def errno(self, value: int) -> None:
+        self.words[_ERRNO] = value
 
     def _make_enter(self) -> Callable[[], int]:
         """A function of no arguments is the cheapest that ctypes calls: the context is built in."""
@@ -157,17 +172,18 @@ class Guest:
 
     def notice_state(self) -> None:
         """Notice registers that were set from Python and that a switch would not restore."""
-        fpr = self.fpr
-        if any(any(getattr(fpr, f"zmm{index}")[16:]) for index in range(16)):
+        fpr, memory = self.fpr, self.memory
+        low = bytes(memory[ZMM_OFFSET : ZMM_OFFSET + 16 * 64])
+        high = [low[place + 16 : place + 64] for place in range(0, len(low), 64)]
+        if any(map(any, high)):
             self.words[SLOT["UPPER_IN_USE"] >> 3] = 1
         if not self.uses_x87 and (
-            fpr.rfcw != FCW_DEFAULT or fpr.rfsw or fpr.ftw or any(self.memory[_ST : _ST + 128])
+            fpr.rfcw != FCW_DEFAULT or fpr.rfsw or fpr.ftw or any(memory[_ST : _ST + 128])
         ):
             self.need_x87()
         if not self.uses_avx512 and (
-            any(self.memory[OPMASK_OFFSET : OPMASK_OFFSET + 64])
-            or any(self.memory[ZMM_OFFSET + 16 * 64 : OPMASK_OFFSET])
-            or any(any(getattr(fpr, f"zmm{index}")[32:]) for index in range(16))
+            any(memory[ZMM_OFFSET + 16 * 64 : OPMASK_OFFSET + 64])
+            or any(any(part[16:]) for part in high)
         ):
             self.need_avx512()
 
@@ -184,10 +200,13 @@ class Guest:
 
     def select_switch(self) -> None:
         """Put in force the variant that saves what the guest uses."""
-        vector = SSE
-        if cpu.has_avx():
+        if not self.saves_fpr:
+            vector = NONE
+        elif not cpu.has_avx():
+            vector = SSE
+        else:
             vector = AVX512 if self.uses_avx512 and cpu.has_avx512() else AVX
-        slots = stubs().switch_slots(vector, self.uses_x87, self.swaps_fs)
+        slots = stubs().switch_slots(vector, self.uses_x87 and self.saves_fpr, self.swaps_fs)
         for slot, value in slots.items():
             self.words[slot >> 3] = value
 
@@ -206,6 +225,7 @@ class _ContextMemory:
             ctypes.memset(self.address, 0, TABLE_OFFSET)
         else:
             self.address = map_memory(CONTEXT_SIZE)
+            stubs().add_context(self.address)
         weakref.finalize(self, _spare_contexts.append, self.address)
 
 

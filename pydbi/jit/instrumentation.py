@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from pydbi.types import InstPosition
 
 Callback = Callable[..., Any]
+Selector = Callable[[bytes], bool]
+"""Whether a callback is due at the instruction with these bytes."""
 FOREVER = 1 << 64
 
 
@@ -25,11 +27,15 @@ class Registration(NamedTuple):
     data: Any
     vector: int
     """Offset of its callback vector."""
+    selects: Selector | None = None
+    """What else an instruction must be for it to be due, if anything."""
+    by_rule: bool = False
+    """A rule has asked for it: among callbacks of its priority it counts as one of priority 0."""
 
     @property
-    def order(self) -> tuple[int, int]:
+    def order(self) -> tuple[int, int, int]:
         """Higher priority first, then in order of registration."""
-        return -self.priority, self.identity
+        return -self.priority, 0 if self.by_rule else -self.priority, self.identity
 
 
 class Applicable(NamedTuple):
@@ -77,50 +83,45 @@ class InstrumentedRanges:
 
 
 class Instrumentation:
-    """All registrations of a VM.
+    """All instruction callbacks of a VM.
 
     Those for every instruction, for one address and for a range are kept apart, so that asking
     about an instruction costs by what applies to it, not by how many there are.
     """
 
     def __init__(self) -> None:
-        self.active = False
-        """Whether there is any registration."""
         self.by_vector: dict[int, Registration] = {}
         self._by_identity: dict[int, Registration] = {}
-        self._next_identity = 0
         self._everywhere: list[Registration] = []
+        self._selective: list[Registration] = []
         self._ranges: list[Registration] = []
         self._at: dict[int, list[Registration]] = {}
         self._addresses: list[int] = []
         self._everywhere_applicable = NOTHING
 
+    def __bool__(self) -> bool:
+        return bool(self._by_identity)
+
     def uniform(self) -> Applicable | None:
         """Return what is due at every instruction, if that is the same at all of them."""
-        if self._at or self._ranges:
+        if self._at or self._ranges or self._selective:
             return None
         return self._everywhere_applicable
 
-    def next_identity(self) -> int:
-        """Return the id that the next registration is to have, and count on."""
-        identity = self._next_identity
-        self._next_identity += 1
-        return identity
-
     def add(self, registration: Registration) -> None:
         """Enter a registration."""
-        self.active = True
         self._by_identity[registration.identity] = registration
         self.by_vector[registration.vector] = registration
-        if (registration.low, registration.high) == (0, FOREVER):
+        if registration.selects is not None:
+            self._selective.append(registration)
+        elif (registration.low, registration.high) == (0, FOREVER):
             self._everywhere.append(registration)
-            self._everywhere_applicable = _in_order(self._everywhere)
+            self._everywhere_applicable = in_order(self._everywhere)
         else:
             self._ranges.append(registration)
 
     def add_at(self, registration: Registration) -> None:
         """Enter a registration for the one instruction at `registration.low`."""
-        self.active = True
         self._by_identity[registration.identity] = registration
         self.by_vector[registration.vector] = registration
         address = registration.low
@@ -134,29 +135,28 @@ class Instrumentation:
         if registration is None:
             return None
         self.by_vector.pop(registration.vector, None)
-        self.active = bool(self._by_identity)
         at = self._at.get(registration.low)
         if at is not None and registration in at:
             at.remove(registration)
             if not at:
                 del self._at[registration.low]
                 del self._addresses[bisect_left(self._addresses, registration.low)]
-        elif registration in self._everywhere:
-            self._everywhere.remove(registration)
-            self._everywhere_applicable = _in_order(self._everywhere)
-        else:
-            self._ranges.remove(registration)
+            return registration
+        for group in (self._everywhere, self._selective, self._ranges):
+            if registration in group:
+                group.remove(registration)
+        self._everywhere_applicable = in_order(self._everywhere)
         return registration
 
     def remove_all(self) -> list[Registration]:
-        """Take all registrations out, return them, and count ids from 0 again."""
+        """Take all registrations out and return them."""
         removed = list(self._by_identity.values())
         self.__init__()  # type: ignore[misc]
         return removed
 
     def anything_in(self, low: int, high: int) -> bool:
         """Whether a callback may be due at an instruction in [*low*, *high*)."""
-        if self._everywhere:
+        if self._everywhere or self._selective:
             return True
         if self._addresses:
             place = bisect_left(self._addresses, low)
@@ -164,18 +164,21 @@ class Instrumentation:
                 return True
         return any(r.low < high and r.high > low for r in self._ranges)
 
-    def applicable(self, app: int, size: int) -> Applicable:
-        """Return what is due at the instruction of *size* bytes at *app*."""
-        if not self._at and not self._ranges:
-            return self._everywhere_applicable
-        due = [r for r in self._ranges if r.low <= app and app + size <= r.high]
+    def at(self, app: int, code: bytes) -> list[Registration]:
+        """Return the registrations for the instruction with the bytes *code* at *app*."""
+        due = [r for r in self._ranges if r.low <= app and app + len(code) <= r.high]
         due += self._at.get(app, ())
-        if not due:
-            return self._everywhere_applicable
-        return _in_order(self._everywhere + due)
+        due += [r for r in self._selective if r.selects is not None and r.selects(code)]
+        return due + self._everywhere if due else self._everywhere
+
+    def applicable(self, app: int, code: bytes) -> Applicable:
+        """Return what is due at the instruction with the bytes *code* at *app*."""
+        due = self.at(app, code)
+        return self._everywhere_applicable if due is self._everywhere else in_order(due)
 
 
-def _in_order(registrations: list[Registration]) -> Applicable:
+def in_order(registrations: Iterable[Registration]) -> Applicable:
+    """Return the vectors of *registrations* in the order in which they are called."""
     ordered = sorted(registrations, key=lambda r: r.order)
     before = tuple(r.vector for r in ordered if r.position == InstPosition.PREINST)
     after = tuple(r.vector for r in ordered if r.position == InstPosition.POSTINST)

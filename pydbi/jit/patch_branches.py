@@ -54,7 +54,7 @@ def emit_jcc(draft: Draft, special: Special) -> None:
     else:
         condition = code[end - 2] & 15
         target = following + (code[end - 1] ^ 0x80) - 0x80 & _WORD
-    if draft.branch_vectors:
+    if draft.branch_is_watched:
         _emit_condition(draft, bytes((0x0F, 0x80 | condition)), target, following)
         return
     if len(draft.cache.arenas) > 1:  # a block may be out of reach
@@ -80,7 +80,7 @@ def emit_loop(draft: Draft, special: Special) -> None:
     start, end = special[0], special[1]
     following = draft.app + end
     target = following + (draft.code[end - 1] ^ 0x80) - 0x80 & _WORD
-    if not draft.branch_vectors:
+    if not draft.branch_is_watched:
         draft.out += draft.code[start : end - 1] + b"\x02\xeb\x05"  # op +2; jmp short +5
         draft.exit(_JUMP, target)
         draft.exit(_JUMP, following)
@@ -94,17 +94,17 @@ def _emit_condition(draft: Draft, jump: bytes, target: int, following: int) -> N
     out = draft.out
     out += jump + bytes(4)
     place = len(out)
-    draft.gates(draft.branch_vectors, following)
+    draft.branch_gates(following)
     draft.exit(_JUMP, following)
     out[place - 4 : place] = _signed(len(out) - place)
-    draft.gates(draft.branch_vectors, target)
+    draft.branch_gates(target)
     draft.exit(_JUMP, target)
 
 
 def emit_jmp(draft: Draft, special: Special) -> None:
     """jmp target: an exit."""
     target = _direct_target(draft, special)
-    draft.gates(draft.branch_vectors, target)
+    draft.branch_gates(target)
     draft.exit(_JUMP, target)
 
 
@@ -112,7 +112,7 @@ def emit_call(draft: Draft, special: Special) -> None:
     """call target: push the app return address, then an exit."""
     target = _direct_target(draft, special)
     emit_push(draft, draft.app + special[1])
-    draft.gates(draft.branch_vectors, target)
+    draft.branch_gates(target)
     draft.exit(_JUMP, target)
 
 
@@ -164,9 +164,9 @@ def emit_call_indirect(draft: Draft, special: Special) -> None:
 
 
 def _emit_lookup(draft: Draft) -> None:
-    if draft.branch_vectors:
+    if draft.branch_is_watched:
         draft.out += _HOLD_TARGET
-        draft.gates(draft.branch_vectors, 0)
+        draft.branch_gates(0)
         draft.out += _TAKE_TARGET
     draft.out += _LOOK_UP
 

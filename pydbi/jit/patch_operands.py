@@ -1,16 +1,20 @@
-"""How memory operands relative to RIP or GS are reached; see :mod:`pydbi.jit.patches`."""
+"""How memory operands relative to RIP or GS are reached; see :mod:`pydbi.jit.patches`.
+
+What goes through GS without such an operand is in :mod:`pydbi.jit.patch_strings`.
+"""
 
 from __future__ import annotations
 
 from struct import Struct
 from typing import TYPE_CHECKING
 
-from pydbi.errors import DecodeError, UnsupportedInstruction
+from pydbi.errors import UnsupportedInstruction
 from pydbi.jit.context import SLOT
 from pydbi.x86 import traits
 from pydbi.x86.encoder import add_register, load_gs, move_immediate, store_gs
 from pydbi.x86.instruction import EVEX, LEGACY, VEX2, Instruction, scan
-from pydbi.x86.registers import R8, R9, R10, R11, RAX, RDI, RSI, RSP
+from pydbi.x86.operands import Operand, operand_of, with_operand
+from pydbi.x86.registers import R8, R9, R10, R11, RDI, RSI, RSP
 
 if TYPE_CHECKING:
     from pydbi.jit.draft import Draft
@@ -24,8 +28,11 @@ _read_signed = Struct("<i").unpack_from
 _REACH = 1 << 31
 _WORD = (1 << 64) - 1
 
-_SLOT_0, _SLOT_1 = SLOT["SCRATCH_0"], SLOT["SCRATCH_1"]
-_GUEST_GS = SLOT["GUEST_GS"]
+_ADDRESS_SIZE = 0x67
+_LEA = b"\x8d"
+
+SLOT_0, SLOT_1 = SLOT["SCRATCH_0"], SLOT["SCRATCH_1"]
+GUEST_GS = SLOT["GUEST_GS"]
 
 
 def rip_target(draft: Draft, special: Special) -> int:
@@ -61,7 +68,7 @@ def _emit_far_operand(draft: Draft, special: Special) -> None:
     else:
         scratch = _free_registers(instruction)[0]
         body = _with_base(instruction, scratch, draft.code[displacement + 4 : end])
-        _emit_with_scratch(draft, scratch, move_immediate(scratch, target), body)
+        emit_with_scratch(draft, scratch, move_immediate(scratch, target), body)
     draft.shift(end)
 
 
@@ -79,73 +86,99 @@ def _move_address(instruction: Instruction, modrm: int, target: int) -> bytes:
 
 
 def emit_gs_operand(draft: Draft, special: Special) -> None:
-    """Memory through GS, which is ours: compute the address with the guest's GS base."""
-    start, end, _, modrm, displacement = special
+    """A memory operand through GS, which is ours: its address with the guest's GS base."""
+    start, end, _, _, displacement = special
     instruction = scan(draft.code, start, draft.app + start)
-    if _is_awkward(instruction):
+    if _ADDRESS_SIZE in instruction.prefixes and _has_other_addresses(instruction):
         raise UnsupportedInstruction(
-            draft.app + start, instruction.code, "a gather, scatter or rsp-based pop through GS"
+            instruction.address,
+            instruction.code,
+            "a gather, scatter, tile or direct store through GS with 32-bit addresses",
         )
-    if not modrm:
-        if instruction.opcode_map or not 0xA0 <= instruction.opcode <= 0xA3:
-            raise UnsupportedInstruction(
-                draft.app + start, instruction.code, "a string instruction or xlat through GS"
-            )
-        _emit_gs_absolute(draft, instruction)
+    scratch, other = _free_registers(instruction)[:2]
+    if _is_vsib(instruction):
+        before, body = _base_of(instruction, scratch), _with_another_base(instruction, scratch)
     else:
-        scratch, other = _free_registers(instruction)[:2]
         if displacement:
-            address = move_immediate(scratch, rip_target(draft, special))
+            before = move_immediate(scratch, rip_target(draft, special))
         else:
-            address = _lea(instruction, scratch)
+            before = with_operand(_LEA, scratch, operand_of(instruction))
+            before += _after_pop(instruction, scratch)
         tail = draft.code[instruction.imm_offset + start : end] if instruction.imm_size else b""
         body = _with_base(instruction, scratch, tail)
-        _emit_with_scratch(draft, scratch, address + _add_gs_base(scratch, other), body)
+    emit_with_scratch(draft, scratch, before + add_gs_base(scratch, other), body)
     draft.shift(end)
 
 
-def _is_awkward(instruction: Instruction) -> bool:
-    """Whether the operand's address cannot be computed ahead: it is many, or rsp changes first."""
-    if instruction.encoding == LEGACY:
-        pops = instruction.opcode == 0x8F and not instruction.opcode_map
-        sib = instruction.code[instruction.sib_offset] if instruction.sib_offset else 0
-        return pops and sib & 7 == RSP and not instruction.rex & 1
-    return instruction.opcode_map == 2 and instruction.opcode in _VSIB
+def _is_vsib(instruction: Instruction) -> bool:
+    """Whether what its SIB byte names is more than one address."""
+    if instruction.encoding == LEGACY or instruction.opcode_map != 2:
+        return False
+    tile = instruction.opcode == _TILE and instruction.encoding != EVEX
+    return tile or instruction.opcode in _VSIB
+
+
+def _has_other_addresses(instruction: Instruction) -> bool:
+    """Whether the address size matters for more than one address, its operand's."""
+    legacy = instruction.encoding == LEGACY
+    direct = legacy and instruction.opcode_map == 2 and instruction.opcode == _DIRECT_STORE
+    return direct or _is_vsib(instruction)
 
 
 _VSIB = frozenset((0x90, 0x91, 0x92, 0x93, 0xA0, 0xA1, 0xA2, 0xA3, 0xC6, 0xC7))
 """Gathers, scatters and their prefetches: opcodes of map 0f 38."""
+_TILE = 0x4B
+"""tileload and tilestore, in the same map under VEX; the index register is the rows' distance."""
+_DIRECT_STORE = 0xF8
+"""movdir64b and enqcmd, in the same map; another register has the address that is stored to."""
 
 
-def _emit_gs_absolute(draft: Draft, instruction: Instruction) -> None:
-    """mov al/ax/eax/rax, gs:[offset64] and back (a0-a3)."""
-    size = instruction.imm_size
-    address = int.from_bytes(instruction.code[-size:], "little")
-    prefixes = bytes(byte for byte in instruction.prefixes if byte == 0x66)
-    rex = bytes((instruction.rex & 0x48,)) if instruction.rex & 8 else b""
-    opcode = {0xA0: 0x8A, 0xA1: 0x8B, 0xA2: 0x88, 0xA3: 0x89}[instruction.opcode]
-    body = prefixes + rex + bytes((opcode, RAX << 3 | RSI))  # mov rax, [rsi] or back
-    before = move_immediate(RSI, address) + _add_gs_base(RSI, RDI)
-    _emit_with_scratch(draft, RSI, before, body)
+def _base_of(instruction: Instruction, register: int) -> bytes:
+    """mov register, the operand's base: 0 if it has none"""
+    if instruction.base is None:
+        return move_immediate(register, 0)
+    return with_operand(_LEA, register, Operand(instruction.base))
 
 
-def _add_gs_base(register: int, other: int) -> bytes:
+def _with_another_base(instruction: Instruction, base: int) -> bytes:
+    """The same VEX or EVEX instruction without its override and with *base* as base register."""
+    code, at, sib = bytearray(instruction.code), instruction.modrm_offset, instruction.sib_offset
+    if instruction.base is None:
+        code[at] |= 0x80  # what has no base has a displacement of 32 bits
+    code[sib] = code[sib] & ~7 | base & 7
+    payload = instruction.opcode_offset - (3 if instruction.encoding == EVEX else 2)
+    code[payload] = code[payload] & ~0x20 if base & 8 else code[payload] | 0x20  # B, inverted
+    return bytes(code[len(instruction.prefixes) :])
+
+
+def _after_pop(instruction: Instruction, register: int) -> bytes:
+    """add to *register*, the address of a pop based on rsp, what rsp grows before it is used"""
+    pops = instruction.encoding == LEGACY and instruction.opcode == 0x8F
+    if not pops or instruction.opcode_map or instruction.base != RSP:
+        return b""
+    size = 2 if 0x66 in instruction.prefixes and not instruction.rex & 8 else 8
+    narrow = _ADDRESS_SIZE in instruction.prefixes
+    return with_operand(_LEA, register, Operand(register, displacement=size), wide=not narrow)
+
+
+def add_gs_base(register: int, other: int) -> bytes:
+    """Add the guest's GS base to *register*; *other* is used and restored."""
     return (
-        store_gs(other, _SLOT_1)
-        + load_gs(other, _GUEST_GS)
+        store_gs(other, SLOT_1)
+        + load_gs(other, GUEST_GS)
         + add_register(register, other)
-        + load_gs(other, _SLOT_1)
+        + load_gs(other, SLOT_1)
     )
 
 
-def _emit_with_scratch(draft: Draft, scratch: int, before: bytes, body: bytes) -> None:
+def emit_with_scratch(draft: Draft, scratch: int, before: bytes, body: bytes) -> None:
     """Emit *body* while *scratch* holds what *before* computes and the guest's rests in a slot."""
     out = draft.out
-    out += store_gs(scratch, _SLOT_0) + before
+    out += store_gs(scratch, SLOT_0) + before
     place = len(out)
     out += body
-    draft.rests(place, len(out), scratch, _SLOT_0)
-    out += load_gs(scratch, _SLOT_0)
+    draft.rests(place, len(out), scratch, SLOT_0)
+    out += load_gs(scratch, SLOT_0)
 
 
 def _free_registers(instruction: Instruction) -> list[int]:
@@ -168,44 +201,16 @@ def _free_registers(instruction: Instruction) -> list[int]:
     return [r for r in (RSI, RDI, R8, R9, R10, R11) if r & 7 not in low]
 
 
-def _lea(instruction: Instruction, register: int) -> bytes:
-    """lea register, [the instruction's memory operand], which wraps as its address size says."""
-    code = instruction.code
-    start = instruction.modrm_offset
-    end = instruction.imm_offset or len(code)
-    wide = b"\x67" if 0x67 in instruction.prefixes else b""
-    rex = 0x48 | _index_and_base(instruction) | (4 if register & 8 else 0)
-    modrm = code[start] & 0xC7 | (register & 7) << 3
-    operand = bytearray(code[start:end])
-    operand[0] = modrm
-    return wide + bytes((rex, 0x8D)) + bytes(_plain_displacement(instruction, operand))
+def prefixes_without_segment(instruction: Instruction) -> bytes:
+    """Return the prefixes that still count where a register has the whole address.
 
-
-def _index_and_base(instruction: Instruction) -> int:
-    """Return REX.X and REX.B of the memory operand, whatever the encoding stores them as."""
-    code, at = instruction.code, instruction.opcode_offset
-    if instruction.encoding == LEGACY:
-        return instruction.rex & 3
-    if instruction.encoding == VEX2:
-        return 0
-    first = code[at - (3 if instruction.encoding == EVEX else 2)]
-    return ~first >> 5 & 3
-
-
-def _plain_displacement(instruction: Instruction, operand: bytearray) -> bytearray:
-    """Undo EVEX's scaled 8-bit displacement: ask Capstone what it amounts to."""
-    if instruction.encoding != EVEX or instruction.disp_size != 1:
-        return operand
-    from pydbi.x86.analysis import memory_displacement
-
-    try:
-        displacement = memory_displacement(instruction.code)
-    except DecodeError:
-        reason = "through GS, with a scaled displacement that Capstone does not know"
-        raise UnsupportedInstruction(instruction.address, instruction.code, reason) from None
-    operand[0] = operand[0] & 0x3F | 0x80
-    operand[-1:] = _signed(displacement)
-    return operand
+    FS stays if it is the segment. REX is not among them, nor a REX prefix that is not in force.
+    """
+    dropped = {0x64, 0x65} if instruction.segment == 0x65 else {0x65}
+    if not _has_other_addresses(instruction):
+        dropped.add(_ADDRESS_SIZE)
+    kept = (b for b in instruction.prefixes if b not in dropped and b & 0xF0 != 0x40)
+    return bytes(kept)
 
 
 def _with_base(instruction: Instruction, base: int, tail: bytes) -> bytes:
@@ -216,13 +221,13 @@ def _with_base(instruction: Instruction, base: int, tail: bytes) -> bytes:
     head = bytearray(code[:at])
     if instruction.encoding == LEGACY:
         escape = head[len(instruction.prefixes) + (1 if instruction.rex else 0) :]
-        prefixes = bytes(b for b in instruction.prefixes if b != 0x65 and b & 0xF0 != 0x40)
+        prefixes = prefixes_without_segment(instruction)
         rex = instruction.rex & ~3 | (1 if base & 8 else 0)
         if instruction.rex or base & 8:
             prefixes += bytes((rex | 0x40,))
         return prefixes + bytes(escape) + bytes((code[at], modrm)) + tail
     payload = at - {VEX2: 1, EVEX: 3}.get(instruction.encoding, 2)
-    prefixes = bytes(b for b in instruction.prefixes if b != 0x65)
+    prefixes = prefixes_without_segment(instruction)
     if instruction.encoding == VEX2:
         if base & 8:  # only the three-byte form has B: c4, R and X and B inverted, map 0f; W = 0
             first = head[-1]

@@ -3,8 +3,9 @@
 One ordered list, :data:`RULES`: the first rule whose traits an instruction has says what to
 generate for it. What no rule mentions is copied as it is. Generated code leaves the guest's flags
 alone, writes nothing on its stack but what the guest itself writes, and never shows it a cache
-address. Where a register is needed, the guest's rests in a context slot meanwhile, and the draft
-remembers between which cache offsets, so that a fault there can be reported exactly.
+address. Where a register is needed, the guest's rests in a context slot meanwhile; rsi of a string
+instruction through GS has the GS base added. The draft remembers between which cache offsets, so
+that a fault there can be reported exactly.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from pydbi.errors import UnsupportedInstruction
 from pydbi.host import cpu
-from pydbi.jit.cache import EXIT_SYSCALL
+from pydbi.jit.cache import EXIT_DEAD, EXIT_SYSCALL
 from pydbi.jit.context import SLOT
 from pydbi.jit.patch_branches import (
     emit_call,
@@ -28,6 +29,7 @@ from pydbi.jit.patch_branches import (
     emit_ret,
 )
 from pydbi.jit.patch_operands import Special, emit_gs_operand, emit_rip_operand
+from pydbi.jit.patch_strings import emit_gs_implied
 from pydbi.jit.stubs import stubs
 from pydbi.x86 import traits
 from pydbi.x86.encoder import load_gs, store_gs
@@ -47,13 +49,18 @@ def emit_syscall(draft: Draft, special: Special) -> None:
     """syscall: in place, rcx becoming the app address; some numbers leave for Python instead."""
     end = special[1]
     following = draft.app + end
-    index = draft.take_exits(1)
+    index = draft.take_exits(2)
     draft.exits[index] = (following, EXIT_SYSCALL)
+    draft.exits[index + 1] = (following, EXIT_DEAD)
     code = bytearray(_SYSCALL.code)
-    at = _SYSCALL.holes["index"]
-    code[at : at + 4] = index.to_bytes(4, "little")
-    at = _SYSCALL.holes["next"]
-    code[at : at + 8] = following.to_bytes(8, "little")
+    for hole, value, size in (
+        ("index", index, 4),
+        ("interrupted", index + 1, 4),
+        ("next", following, 8),
+        ("again", following, 8),
+    ):
+        at = _SYSCALL.holes[hole]
+        code[at : at + size] = value.to_bytes(size, "little")
     draft.out += code
     draft.cache.syscall_resumes[index] = draft.base + len(draft.out)
     draft.shift(end)
@@ -75,6 +82,13 @@ def emit_gs_base(draft: Draft, special: Special) -> None:
     draft.shift(end)
 
 
+def emit_gs(draft: Draft, special: Special) -> None:
+    """Memory through GS, which is ours: with the guest's GS base in the address."""
+    modrm = special[3]
+    names_memory = modrm and draft.code[modrm] < 0xC0
+    (emit_gs_operand if names_memory else emit_gs_implied)(draft, special)
+
+
 def emit_xbegin(draft: Draft, special: Special) -> None:
     """xbegin: a transaction that aborts at once, as one may at any time; or #UD as without RTM."""
     end = special[1]
@@ -84,14 +98,14 @@ def emit_xbegin(draft: Draft, special: Special) -> None:
         return
     target = draft.app + end + _read_signed(draft.code, end - 4)[0] & _WORD
     draft.out += b"\xb8" + bytes(4)  # mov eax, 0: aborted, no use to try again
-    draft.gates(draft.branch_vectors, target)
+    draft.branch_gates(target)
     draft.exit(_JUMP, target)
 
 
 def emit_trap(draft: Draft, special: Special) -> None:
     """int3, ud2, hlt, int n, ...: the same; the kernel's signal is mapped back to app addresses."""
     draft.out += draft.code[special[0] : special[1]]
-    draft.gates(draft.branch_vectors, draft.app + special[1])  # int 0x80 does come back
+    draft.branch_gates(draft.app + special[1])  # int 0x80 does come back
     draft.exit(_JUMP, draft.app + special[1])
 
 
@@ -142,7 +156,7 @@ RULES: tuple[Rule, ...] = (
     Rule(traits.XBEGIN, 0, emit_xbegin),
     Rule(traits.TRAP, 0, emit_trap),
     Rule(None, traits.GSBASE, emit_gs_base),
-    Rule(None, traits.GS, emit_gs_operand),
+    Rule(None, traits.GS, emit_gs),
     Rule(None, traits.RIP, emit_rip_operand),
     Rule(None, 0, emit_copy),
 )

@@ -1,9 +1,19 @@
-"""Guest faults: the signal handler stub, and what it left in the context."""
+"""Signal handlers: guest faults, and kicks, which make the guest leave the cache.
+
+Python's own signal handlers, its other threads, a timeout and `VM.stop` all need the interpreter,
+which does not get to run while linked blocks do. So each thread that runs a guest has a timer on
+its own processor time: every few milliseconds of computing it sends a *kick*, a signal of ours,
+whose handler makes translated code leave for Python (``faults.S``). Who does not compute is not
+disturbed.
+"""
 
 from __future__ import annotations
 
 import ctypes
+import os
+import signal
 import threading
+from contextlib import suppress
 from functools import cache
 from signal import SIGBUS, SIGFPE, SIGILL, SIGSEGV, SIGTRAP
 
@@ -12,11 +22,17 @@ from pydbi.host.memory import map_memory
 from pydbi.jit.stubs import ACTION_SIZE, stubs
 
 FAULTS = (SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP)
+TICK = 5_000_000
+"""Nanoseconds of processor time between kicks: CPython's own switch interval."""
 
 _SYS_RT_SIGACTION = 13
-_SA_SIGINFO, _SA_RESTORER, _SA_ONSTACK = 4, 0x04000000, 0x08000000
+_SYS_TIMER_CREATE, _SYS_TIMER_SETTIME, _SYS_TIMER_DELETE, _SYS_TGKILL = 222, 223, 226, 234
+_CLOCK_MONOTONIC, _CLOCK_THREAD_CPUTIME_ID = 1, 3
+_SIGEV_THREAD_ID = 4
+_SA_SIGINFO, _SA_RESTORER, _SA_ONSTACK, _SA_RESTART = 4, 0x04000000, 0x08000000, 0x10000000
 _SS_DISABLE = 2
 _ALTERNATE_STACK_SIZE = 1 << 16
+_SECOND = 1_000_000_000
 
 
 class _Stack(ctypes.Structure):
@@ -25,29 +41,58 @@ class _Stack(ctypes.Structure):
     _fields_ = [("sp", ctypes.c_size_t), ("flags", ctypes.c_int), ("size", ctypes.c_size_t)]
 
 
-@cache
-def install_fault_handler() -> None:
-    """Put the fault handler before whatever handles these signals now; it passes on the rest.
+class _SignalEvent(ctypes.Structure):
+    """The kernel's struct sigevent, as far as SIGEV_THREAD_ID uses it."""
 
-    The kernel's call itself is used: libc's would not let the handler run on its own restorer,
-    and what was there before must be kept exactly as the kernel gives it.
+    _fields_ = [
+        ("value", ctypes.c_uint64),
+        ("signo", ctypes.c_int),
+        ("notify", ctypes.c_int),
+        ("thread", ctypes.c_int),
+        ("_padding", ctypes.c_uint8 * 44),
+    ]
+
+
+@cache
+def install_handlers() -> None:
+    """Put the fault handler before whatever handles these signals now, and install the kick's.
+
+    The fault handler passes on what is not its own. The kernel's call itself is used: libc's would
+    not let the handler run on its own restorer, and what was there before must be kept exactly as
+    the kernel gives it.
     """
-    table = stubs()
-    flags = _SA_SIGINFO | _SA_ONSTACK | _SA_RESTORER
-    action = (ctypes.c_uint64 * 4)(
-        table.find(f"fault_handler_{table.base}"), flags, table.find("signal_restorer"), 0
-    )
+    previous = ctypes.addressof(stubs().previous_actions)
     for number in FAULTS:
-        previous = ctypes.addressof(table.previous_actions) + number * ACTION_SIZE
-        syscall(_SYS_RT_SIGACTION, number, ctypes.addressof(action), previous, 8)
+        _install("fault_handler", number, 0, previous + number * ACTION_SIZE)
+    _install("kick_handler", kick_signal(), _SA_RESTART, 0)
+
+
+def _install(handler: str, number: int, more_flags: int, previous: int) -> None:
+    table = stubs()
+    flags = _SA_SIGINFO | _SA_ONSTACK | _SA_RESTORER | more_flags
+    action = (ctypes.c_uint64 * 4)(
+        table.find(f"{handler}_{table.base}"), flags, table.find("signal_restorer"), 0
+    )
+    syscall(_SYS_RT_SIGACTION, number, ctypes.addressof(action), previous, 8)
+
+
+@cache
+def kick_signal() -> int:
+    """Return the number of the signal that kicks: a real-time signal that nobody handles."""
+    action = (ctypes.c_uint64 * 4)()
+    for number in range(signal.SIGRTMAX - 4, signal.SIGRTMIN, -1):
+        syscall(_SYS_RT_SIGACTION, number, 0, ctypes.addressof(action), 8)
+        if not action[0]:
+            return number
+    raise OSError("every real-time signal has a handler already: pydbi needs one")
 
 
 _threads = threading.local()
 
 
-def need_alternate_stack() -> None:
-    """Give this thread a stack for signal handlers: the guest's may be anywhere, or full."""
-    if getattr(_threads, "ready", False):
+def prepare_thread() -> None:
+    """Give this thread a stack for signal handlers, and kicks while it computes."""
+    if getattr(_threads, "ticks", None) is not None:
         return
     current = _Stack()
     libc.sigaltstack(0, ctypes.addressof(current))
@@ -55,4 +100,40 @@ def need_alternate_stack() -> None:
         memory = map_memory(_ALTERNATE_STACK_SIZE)
         wanted = _Stack(memory, 0, _ALTERNATE_STACK_SIZE)
         libc.sigaltstack(ctypes.addressof(wanted), 0)
-    _threads.ready = True
+    _threads.ticks = KickTimer(_CLOCK_THREAD_CPUTIME_ID)
+    _threads.ticks.start(TICK, TICK)
+
+
+def _prepare_forked_child() -> None:
+    if getattr(_threads, "ticks", None) is not None:  # a child has no timers
+        _threads.ticks = None
+        prepare_thread()
+
+
+os.register_at_fork(after_in_child=_prepare_forked_child)
+
+
+class KickTimer:
+    """A timer that kicks the thread that made it."""
+
+    def __init__(self, clock: int = _CLOCK_MONOTONIC) -> None:
+        event = _SignalEvent(0, kick_signal(), _SIGEV_THREAD_ID, threading.get_native_id())
+        identity = ctypes.c_int()
+        syscall(_SYS_TIMER_CREATE, clock, ctypes.addressof(event), ctypes.addressof(identity), 0, 0)
+        self._identity = identity.value
+        self._process = os.getpid()  # a forked child has no timers
+
+    def start(self, first: int, then: int) -> None:
+        """Kick after *first* nanoseconds, and every *then* from there on (0: never again)."""
+        times = (ctypes.c_int64 * 4)(*divmod(then, _SECOND), *divmod(first, _SECOND))
+        syscall(_SYS_TIMER_SETTIME, self._identity, 0, ctypes.addressof(times), 0, 0)
+
+    def __del__(self) -> None:
+        if self._process == os.getpid():
+            syscall(_SYS_TIMER_DELETE, self._identity, 0, 0, 0, 0)
+
+
+def kick(thread: int) -> None:
+    """Kick the guest that runs on the thread with this kernel id, if one does."""
+    with suppress(ProcessLookupError):  # the thread has ended meanwhile
+        syscall(_SYS_TGKILL, os.getpid(), thread, kick_signal(), 0, 0)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from operator import index
+from collections.abc import Collection
 
-from pydbi.host.memory import alignedAlloc, writeMemory
+from pydbi.enums.integers import unsigned
+from pydbi.host.memory import map_stack, writeMemory
 from pydbi.jit.states import GPRState
 
 ARGUMENT_REGISTERS = ("rdi", "rsi", "rdx", "rcx", "r8", "r9")
@@ -14,23 +14,26 @@ FRAME_WORDS = 16
 """What `simulateCall` leaves above the return address at least, as PyQBDI does: 16 words."""
 FRAME_SIZE = FRAME_WORDS * 8
 
-_STACK_ALIGNMENT = 4096
-
 
 def allocateVirtualStack(gprstate: GPRState, size: int) -> int | None:
     """Allocate a stack of *size* bytes and let rsp and rbp point to its end.
 
+    Below it lies a gap: what runs over its end is a GuestFault.
+
     Returns:
         Its lowest address, for `alignedFree`; None if there is no memory.
     """
-    base = alignedAlloc(size, _STACK_ALIGNMENT)
-    if not base:
+    _check_state(gprstate)
+    size = unsigned(size, "size", 32)
+    try:
+        base = map_stack(size)
+    except OSError:
         return None
-    gprstate.rsp = gprstate.rbp = base + index(size)
+    gprstate.rsp = gprstate.rbp = base + size
     return base
 
 
-def simulateCall(ctx: GPRState, returnAddress: int, args: Sequence[int] = ()) -> None:
+def simulateCall(ctx: GPRState, returnAddress: int, args: Collection[int] = ()) -> None:
     """Set registers and stack as if a function had just been called.
 
     Lowers rsp by 0x88, writes *returnAddress* there, and passes *args* as the System V ABI does
@@ -40,8 +43,11 @@ def simulateCall(ctx: GPRState, returnAddress: int, args: Sequence[int] = ()) ->
         GuestMemoryError: the stack is not writable.
         TypeError: a value is no unsigned 64-bit integer.
     """
-    target = _word(returnAddress)
-    values = [_word(value) for value in args]
+    _check_state(ctx)
+    if isinstance(args, (str, bytes)) or not isinstance(args, Collection):
+        raise TypeError(f"arguments are a sequence of integers, not {args!r}")
+    target = unsigned(returnAddress, "return address")
+    values = [unsigned(value, "argument") for value in args]
     beyond = values[len(ARGUMENT_REGISTERS) :]
     frame = max(FRAME_WORDS, len(beyond) + len(beyond) % 2)
     rsp = ctx.rsp - frame * 8 - 8
@@ -51,9 +57,6 @@ def simulateCall(ctx: GPRState, returnAddress: int, args: Sequence[int] = ()) ->
         setattr(ctx, name, value)
 
 
-def _word(value: int) -> int:
-    """Return *value* if it fits a register; TypeError otherwise, as PyQBDI."""
-    number = index(value)
-    if not 0 <= number < 1 << 64:
-        raise TypeError(f"{number} is no unsigned 64-bit integer")
-    return number
+def _check_state(state: GPRState) -> None:
+    if not isinstance(state, GPRState):
+        raise TypeError(f"a GPRState is due, not {state!r}")

@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
+from pydbi.errors import CacheError
 from pydbi.host import cpu
 from pydbi.host.libc import PROT_EXEC, PROT_READ
 from pydbi.host.memory import map_memory, protect_memory, view
@@ -20,7 +21,8 @@ SIGNAL_COUNT = 65
 ACTION_SIZE = 32
 """The kernel's ``struct sigaction``: handler, flags, restorer, mask; 8 bytes each."""
 
-SSE, AVX, AVX512 = "sse", "avx", "avx512"
+MOST_CONTEXTS = 4096
+NONE, SSE, AVX, AVX512 = "none", "sse", "avx", "avx512"
 
 _SWITCH_SLOTS = {
     SLOT["LEAVE"]: "leave",
@@ -28,6 +30,7 @@ _SWITCH_SLOTS = {
     SLOT["GATE"]: "gate",
     SLOT["GATE_RESUME"]: "gate_resume",
     SLOT["ENTER"]: "enter",
+    SLOT["ENTER_END"]: "enter_end",
 }
 _FIXED_SLOTS = {
     SLOT["LOOKUP_MISS"]: "lookup_miss",
@@ -70,11 +73,26 @@ class Stubs:
         memory[:] = blob
         table = self._offsets["previous_actions"]
         memory[table : table + 8] = ctypes.addressof(self.previous_actions).to_bytes(8, "little")
+        self._contexts = (ctypes.c_uint64 * (MOST_CONTEXTS + 1))()
+        self._context_count = 0
+        table = self._offsets["contexts"]
+        memory[table : table + 8] = ctypes.addressof(self._contexts).to_bytes(8, "little")
         protect_memory(self.address, self.size, PROT_READ | PROT_EXEC)
         self.base = "fsgsbase" if cpu.has_fsgsbase() else "prctl"
         self.safe_copy = ctypes.PYFUNCTYPE(
             ctypes.c_int, ctypes.c_size_t, ctypes.c_size_t, ctypes.c_size_t
         )(self.find("safe_copy"))
+
+    def add_context(self, address: int) -> None:
+        """Let the signal handlers know a context; it is never unmapped.
+
+        Raises:
+            CacheError: there are too many.
+        """
+        if self._context_count == MOST_CONTEXTS:
+            raise CacheError(f"there are {MOST_CONTEXTS} guests already: let go of some VMs")
+        self._contexts[self._context_count] = address
+        self._context_count += 1
 
     def find(self, name: str) -> int:
         """Return the address of the stub *name*."""
@@ -104,7 +122,8 @@ class Stubs:
         """Context slots of the switch, and the variant for a guest that needs these to be saved.
 
         Args:
-            vector: ``sse``, ``avx`` or ``avx512``: the vector state the guest may have changed.
+            vector: ``sse``, ``avx`` or ``avx512``: the vector state the guest may have changed;
+                ``none``: nobody cares, about x87 neither.
             x87: whether it may have changed x87 or MMX state.
             swap: whether its FS base is its own, not the host's.
         """

@@ -7,21 +7,38 @@ scan (`x86/scanner`) -> patch (`patches`) -> gates where callbacks are due (`dra
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from pydbi.errors import DecodeError, UnsupportedInstruction
+from pydbi.jit import block_events
 from pydbi.jit.app_memory import LONGEST_INSTRUCTION, AppMemory
+from pydbi.jit.block_events import end_of_block, survey_block
+from pydbi.jit.block_recorder import BlockFull
 from pydbi.jit.broker import Broker
 from pydbi.jit.cache import HEADROOM, Arena, CacheFull, CodeCache
+from pydbi.jit.code_check import behind_writes, emit_check
 from pydbi.jit.context import SLOT
 from pydbi.jit.draft import Draft
+from pydbi.jit.events import (
+    IN_BLOCKS,
+    TRANSFER_CALL,
+    TRANSFER_RETURN,
+    BlockEvents,
+    EventRegistration,
+    Report,
+    transfer_state,
+)
 from pydbi.jit.gates import Scanned, emit_with_gates, emit_with_gates_before
 from pydbi.jit.guest import Guest
-from pydbi.jit.instrumentation import Instrumentation, InstrumentedRanges
+from pydbi.jit.instrumentation import InstrumentedRanges
+from pydbi.jit.instruments import Instruments
 from pydbi.jit.linker import Linker
 from pydbi.jit.lookup import LookupTable
 from pydbi.jit.patch_branches import STORE_RCX, emit_push, overwrites_rcx
 from pydbi.jit.patches import rule_for
 from pydbi.jit.stubs import stubs
+from pydbi.types import CodeCheck, VMState
 from pydbi.x86.registers import RCX
 from pydbi.x86.scanner import FLOW, INVALID, LIMIT, TRUNCATED, scan_block
 from pydbi.x86.traits import AVX512, FSBASE, SYSTEM_FLAGS, X87
@@ -29,17 +46,38 @@ from pydbi.x86.traits import AVX512, FSBASE, SYSTEM_FLAGS, X87
 BLOCK_LIMIT = 256
 """Instructions in a block, at most: longer ones are split."""
 LONG_WINDOW = 4096
+LONGEST_RECHECKED = 128
+"""Bytes of a block that is compared again and again, instead of being split, at most."""
+ROOM_FOR_ONE = 256
+"""Bytes that an instruction's translation may take, on average over a block, with its gates."""
 PAD_ALIGNMENT = 32
 _JUMP = b"\xe9"
 _JUMP_SIZE = 5
 _SLOT_RCX = SLOT["SCRATCH_RCX"]
 _STATE = X87 | AVX512 | SYSTEM_FLAGS | FSBASE
 _NATIVE = stubs().template("native")
+_TRANSFER_IN = stubs().template("transfer_in").code
+_TRANSFER_OUT = stubs().template("transfer_out")
 _CALL, _CALL_RETURN = stubs().template("call"), stubs().template("call_return")
 
 
+class FreshBlock(NamedTuple):
+    """A new block whose first execution is to be reported before it."""
+
+    app: int
+    body: int
+    """Cache address behind the gates that report later executions."""
+    report: Report
+
+
 class Translator:
-    """Makes blocks for one cache."""
+    """Makes blocks for one cache.
+
+    Attributes:
+        code_check: which code is taken for code that may change.
+        fresh: the block made last, if it is new and somebody wants to know; whoever executes it
+            first reports it, and sets this to None.
+    """
 
     def __init__(
         self,
@@ -49,8 +87,10 @@ class Translator:
         guests: list[Guest],
         memory: AppMemory,
         ranges: InstrumentedRanges,
-        instrumentation: Instrumentation,
+        instruments: Instruments,
         broker: Broker,
+        event_vector: Callable[[EventRegistration, VMState], int],
+        returning: Callable[[EventRegistration], EventRegistration],
     ) -> None:
         self._cache = cache
         self._linker = linker
@@ -58,9 +98,12 @@ class Translator:
         self._guests = guests
         self._memory = memory
         self._ranges = ranges
-        self._instrumentation = instrumentation
+        self._instruments = instruments
         self._broker = broker
-        self._draft = Draft(cache)
+        self._draft = Draft(cache, event_vector)
+        self._returning = returning
+        self.code_check = CodeCheck.WRITABLE
+        self.fresh: FreshBlock | None = None
         self._stop: int | None = None
         self._span = (0, 0, False)
         self._arena: Arena | None = None
@@ -82,23 +125,35 @@ class Translator:
         if app in self._broker.functions or app >> 12 in self._broker.pages:
             return self._translate_native(app, pad)
         code = self._memory.read(app)
-        scanned = scan_block(code, BLOCK_LIMIT)
+        instruments = self._instruments
+        reports = instruments.events.mask & IN_BLOCKS
+        scanned = scan_block(code, block_events.BLOCK_LIMIT if reports else BLOCK_LIMIT)
         if scanned[3] > LIMIT:
             code, scanned = self._scan_further(app, code, scanned)
         low, high, instrumented = self._span
         if not (low <= app and app + scanned[2] <= high):
             scanned, instrumented = self._cut(app, scanned)
+        check = self.code_check
+        checked = check is not CodeCheck.NEVER and (
+            check is CodeCheck.ALWAYS or self._memory.is_writable(app)
+        )
+        rechecks: Sequence[int] = ()
+        if checked:
+            scanned, rechecks = self._mind_writes(
+                scanned, code, instrumented and instruments.active
+            )
         starts, specials, end, status = scanned
 
         arena = self._arena
         if arena is None or not arena.low_reach <= app < arena.high_reach:
             arena = self._choose_arena(app)
-        if arena.data_top - arena.code_top < HEADROOM and self._cache.is_full(arena):
+        room = arena.data_top - arena.code_top
+        if room < HEADROOM or room < len(starts) * ROOM_FOR_ONE:
             raise CacheFull
-        instrumentation = self._instrumentation
-        gated = (
-            instrumented and instrumentation.active and instrumentation.anything_in(app, app + end)
-        )
+        gated = instrumented and instruments.active and instruments.anything_in(app, app + end)
+        if instrumented and instruments.rules and self._ask_rules(app, scanned, code):
+            gated = True
+        gated = gated or bool(rechecks)
         if pad:
             # Where a pad begins within its 32 bytes decides over a fifth of a dispatch's time.
             arena.code_top += -(arena.code_top + self._lookup.pad_entry) % PAD_ALIGNMENT
@@ -107,7 +162,8 @@ class Translator:
         draft = self._draft
         draft.begin(app, code, arena, base)
         draft.out = out = self._lookup.landing_pad(app) if pad else bytearray()
-        if pad and not gated and overwrites_rcx(code, end):
+        plain = not (gated or checked or instruments.transfers)
+        if pad and plain and overwrites_rcx(code, end):
             # What the pad would load is overwritten at once; until then it rests in its slot.
             del out[-self._lookup.restore_size :]
             draft.rests(len(out), len(out) + (starts[1] if starts[1:] else end), RCX, _SLOT_RCX)
@@ -116,14 +172,25 @@ class Translator:
             entry = base + len(out)
         start = base + len(out)
         entries = draft.entries
+        events: BlockEvents | None = None
+        if gated and reports:
+            events = self._survey(app, scanned)
         entries[app] = entry  # the block may jump to itself
         try:
+            if checked:
+                self._cache.checked[app] = code[:end]
+                draft.rechecks = rechecks
+                emit_check(draft, end)
+            if instruments.transfers:
+                self._emit_transfer(draft, app, TRANSFER_RETURN if instrumented else TRANSFER_CALL)
             if gated:
-                due = instrumentation.uniform()
-                if due is not None and not due.after:
+                due = instruments.uniform()
+                if due is not None and not due.after and not rechecks:
                     seen = emit_with_gates_before(draft, scanned, due.before)
                 else:
-                    seen = emit_with_gates(draft, scanned, instrumentation.applicable)
+                    seen = emit_with_gates(
+                        draft, scanned, instruments.applicable, events, instruments.memory
+                    )
             else:
                 done = 0
                 seen = 0
@@ -137,8 +204,8 @@ class Translator:
                     rule_for(bits)(draft, special)
                 if done < end:
                     out += code[done:end]
-        except UnsupportedInstruction as error:
-            # The block ends before it: it raises when it is about to be executed.
+        except (UnsupportedInstruction, BlockFull) as error:
+            # The block ends before it; the former raises when it is about to be executed.
             end = (error.app_address or app) - app
             if not end:
                 del entries[app]
@@ -152,13 +219,24 @@ class Translator:
         except BaseException:
             del entries[app]
             raise
+        if base + len(out) > arena.data_top - HEADROOM // 16:
+            del entries[app]
+            raise CacheFull
         if seen & _STATE:
             self._notice(seen)
         if status != FLOW:
             draft.exit(_JUMP, app + end)
+            if app + end == self._stop and self._whole_end(app + end) > app + end:
+                self._cache.cut_exits.add(arena.next_exit - 1)
+                self._cache.cut_blocks.add(start)
         self._place(app, end, entry, start, starts)
         if origin:
             self._connect(origin, app, start, top)
+        if events is not None:
+            self._cache.borders[start] = events.borders
+            self._cache.bodies[app] = (draft.body, events.entry())
+            if events.is_new:
+                self.fresh = FreshBlock(app, draft.body, events.first_entry())
         return entry
 
     def _add_direct_entry(self, arena: Arena, start: int) -> int:
@@ -241,8 +319,11 @@ class Translator:
         """Finish a scan that ran out of bytes, or came to bytes that are no instruction."""
         starts, specials, end, status = scanned
         if status == TRUNCATED:
-            code = self._memory.read_more(app, LONG_WINDOW)
-            starts, specials, end, status = scan_block(code, BLOCK_LIMIT)
+            window, limit = LONG_WINDOW, BLOCK_LIMIT
+            if self._instruments.events.mask & IN_BLOCKS:
+                window, limit = block_events.WINDOW, block_events.BLOCK_LIMIT
+            code = self._memory.read_more(app, window)
+            starts, specials, end, status = scan_block(code, limit)
         if status > LIMIT:
             if not end:
                 if status == INVALID:
@@ -291,6 +372,64 @@ class Translator:
             specials = [special for special in specials if special[1] <= end]
         return (starts, specials, end, status), instrumented
 
+    def _mind_writes(
+        self, scanned: Scanned, code: bytes, seen: bool
+    ) -> tuple[Scanned, Sequence[int]]:
+        """Shorten a block of code that may change, so that it notices its own changes.
+
+        If somebody sees where it ends it stays, and the offsets are returned too at which it must
+        be checked again.
+        """
+        starts, specials, end, status = scanned
+        places = behind_writes(starts, code)
+        if seen and end <= LONGEST_RECHECKED:
+            return scanned, places
+        if places:
+            end, status = places[0], LIMIT
+            starts = [start for start in starts if start < end]
+            specials = [special for special in specials if special[1] <= end]
+        return (starts, specials, end, status), ()
+
+    # Events.
+
+    def _survey(self, app: int, scanned: Scanned) -> BlockEvents:
+        """Find out what the block at *app* reports."""
+        starts, _, size, status = scanned
+        last = app + size
+        if last == self._stop and status != FLOW:
+            last = self._whole_end(last)
+        registry = self._instruments.events
+        return survey_block(registry, self._cache, app, starts, app + size, last)
+
+    def _whole_end(self, app: int) -> int:
+        """Return where the block ends that is cut at *app* because a run is to stop there."""
+        return end_of_block(self._memory, self._ranges, app)
+
+    def _ask_rules(self, app: int, scanned: Scanned, code: bytes) -> bool:
+        """Ask the rules about a block, and about what a run's stop has cut off; see `Rules.ask`."""
+        starts, _, size, status = scanned
+        if app + size == self._stop and status != FLOW:
+            size = self._whole_end(app + size) - app
+            code = self._memory.read_more(app, size)
+            starts = scan_block(code, block_events.BLOCK_LIMIT)[0]
+        return self._instruments.rules.ask(app, starts, size, code)
+
+    def _emit_transfer(self, draft: Draft, app: int, bits: int) -> None:
+        """Emit what reports that execution has come into the instrumented ranges, or left them."""
+        inside = bits == TRANSFER_RETURN
+        due = self._instruments.events.due(bits)
+        draft.instruction = 0  # none is current
+        out = draft.out
+        if inside:
+            out += _TRANSFER_IN
+            due = tuple(map(self._returning, due))
+        else:
+            out += _TRANSFER_OUT.filled("target", app.to_bytes(8, "little"))
+        place = len(out)
+        draft.report(Report(transfer_state(bits, app), due), app)
+        out[place - 4 : place] = (len(out) - place).to_bytes(4, "little")
+        draft.shift(0)
+
     def _choose_arena(self, app: int) -> Arena:
         low, high, _ = self._memory.module_of(app)
         count = len(self._cache.arenas)
@@ -324,6 +463,8 @@ class Translator:
         draft.begin(app, b"", arena, arena.code_top)
         draft.out = self._lookup.landing_pad(app) if pad else bytearray()
         start = draft.base + len(draft.out)
+        if self._instruments.transfers:
+            self._emit_transfer(draft, app, TRANSFER_CALL)
         draft.out += _NATIVE.filled("target", app.to_bytes(8, "little"))
         draft.entries[app] = start
         self._place(app, 1, start, start, [0])

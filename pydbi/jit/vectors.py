@@ -2,63 +2,79 @@
 
 from __future__ import annotations
 
-import ctypes
+from array import array
 from typing import Any
 
-from pydbi.jit.context import SLOT, VECTOR_SIZE
+from pydbi.host.memory import map_memory, unmap_memory, view
+from pydbi.jit.cache import CacheFull
+from pydbi.jit.context import SLOT, VECTOR_SIZE, VECTORCALL_OFFSET
 from pydbi.jit.guest import Guest
+from pydbi.types import VMAction
 
-_WORDS = VECTOR_SIZE // 8
-_NOTHING = object()
-"""What a released vector holds: ctypes keeps the old object alive if it is replaced by None."""
+_CAPACITY = 1 << 20
+_SIZE = _CAPACITY * VECTOR_SIZE
+"""Address space reserved; the kernel gives memory to the pages that are used."""
+
+
+def _go_on(*_arguments: object) -> VMAction:
+    return VMAction.CONTINUE
 
 
 class CallbackVectors:
     """The vectors of one guest thread, each `VECTOR_SIZE` bytes at an offset from slot VECTORS.
 
-    They keep what machine code points to alive: the callables, their arguments, and the array.
+    They keep what machine code points to alive: the callables and their arguments.
     """
 
     def __init__(self, guest: Guest) -> None:
-        self._guest = guest
-        self._array: ctypes.Array[ctypes.py_object[Any]] = (ctypes.py_object * 0)()
-        self._outgrown: list[ctypes.Array[ctypes.py_object[Any]]] = []
+        self.address = map_memory(_SIZE)
+        self._words = view(self.address, _SIZE).cast("Q")
+        self._alive: dict[int, tuple[Any, ...]] = {}
         self._count = 0
         self._free: list[int] = []
         self._retired: list[int] = []
+        guest.words[SLOT["VECTORS"] >> 3] = self.address
 
-    def add(self, callback: Any, vm: Any, data: Any) -> int:
-        """Prepare a call of *callback* with (vm, gpr, fpr, data); return the vector's offset."""
+    def add(self, *call: Any) -> int:
+        """Prepare a call of ``call[0]`` with the other items (at most five); return its offset.
+
+        Raises:
+            CacheFull: there are too many.
+        """
         if self._free:
-            place = self._free.pop()
+            offset = self._free.pop()
         else:
-            place = self._count
-            self._count += _WORDS
-            if self._count > len(self._array):
-                self._grow()
-        items = (callback, _NOTHING, vm, self._guest.gpr, self._guest.fpr, data)
-        for word, item in enumerate(items, place):
-            self._array[word] = ctypes.py_object(item)  # a ctypes object itself is refused
-        return place * 8
+            if self._count == _CAPACITY:
+                raise CacheFull
+            offset = self._count * VECTOR_SIZE
+            self._count += 1
+        self._alive[offset] = call
+        count = len(call) - 1 | VECTORCALL_OFFSET
+        words = array("Q", (count, id(call[0]), 0, *map(id, call[1:])))
+        self._words[offset >> 3 : (offset >> 3) + len(words)] = words
+        return offset
 
-    def _grow(self) -> None:
-        # A gate may be reading from the old array: it is dropped when none is under way.
-        grown = (ctypes.py_object * (2 * self._count))()
-        for word in range(self._count - _WORDS):
-            grown[word] = ctypes.py_object(self._array[word])
-        self._outgrown.append(self._array)
-        self._array = grown
-        self._guest.words[SLOT["VECTORS"] >> 3] = ctypes.addressof(grown)
+    def callback_of(self, offset: int) -> Any:
+        """Return what the vector at *offset* calls."""
+        return self._alive[offset][0]
+
+    def silence(self, offset: int) -> None:
+        """Let the vector at *offset* call nothing any more; gates go on to use it."""
+        self._alive[offset] = (*self._alive[offset], _go_on)
+        self._words[(offset >> 3) + 1] = id(_go_on)
 
     def retire(self, offset: int) -> None:
         """Release the vector at *offset* as soon as no gate can be using it."""
-        self._retired.append(offset // 8)
+        self._retired.append(offset)
 
     def settle(self) -> None:
         """Release what was retired; to be called while the guest is not running."""
-        self._outgrown.clear()
-        for place in self._retired:
-            for word in range(place, place + _WORDS):
-                self._array[word] = ctypes.py_object(_NOTHING)
-            self._free.append(place)
-        self._retired.clear()
+        while self._retired:
+            offset = self._retired.pop()
+            self._alive.pop(offset, None)
+            self._free.append(offset)
+
+
+def release_vectors(address: int) -> None:
+    """Give back the memory of the vectors at *address*."""
+    unmap_memory(address, _SIZE)

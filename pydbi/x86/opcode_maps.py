@@ -117,13 +117,13 @@ TWO_BYTE: Final = """
 01 reg /4               : M
 01 reg /6               : M TRAP
 01 =c0-c5,c8-c9,cf-d1,d8-d9 : M
-01 =c8,fa               : M DATA
+01 =c8,fa,fc            : M DATA
 01 =ca-cb               : M TRAP
 01 =d4-d7,da-df         : M
 01 f2 =e8-e9            : M
 01 f3 =e8,ea,ec-ef      : M
 01 np =e8               : M
-01 =ee-ef,f9,fb-fd      : M
+01 =ee-ef,f9,fb,fd      : M
 01 =f8,fe-ff            : M TRAP
 02-03                   : M
 05                      : SYSCALL
@@ -381,7 +381,7 @@ c2 f3                   : M b
 EVEX_5: Final = """
 10-11 f3                : M
 1d 5a np 66             : M
-2a 2c-2d 51 58-59 5c-5f 5a np f3 : M
+51 58-59 5c-5f 5a np f3 : M
 2c-2d 2a f3             : M
 2e-2f np                : M
 5a f2                   : M

@@ -41,6 +41,12 @@ ENDS_BLOCK: Final = sum(
     for kind in (JMP, JCC, LOOP, CALL, JMP_INDIRECT, CALL_INDIRECT, RET, FAR, TRAP, XBEGIN)
 )
 
+
+def ends_block(traits: int) -> bool:
+    """Whether an instruction with these traits is the last of its block."""
+    return bool(ENDS_BLOCK >> (traits & FLOW_MASK) & 1)
+
+
 #: The memory operand is relative to RIP (lea and no-op forms included).
 RIP: Final = 1 << 5
 #: With RIP: the address is truncated to 32 bits by an address-size prefix.

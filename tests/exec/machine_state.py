@@ -144,13 +144,12 @@ def to_engine(state: State, vm: Any) -> None:
     for name, value in state.items():
         if name in GPR_NAMES or name == "eflags":
             continue
-        if name.startswith("stmm") and hasattr(getattr(fpr, name), "st"):  # PyQBDI's MMSTReg
+        if name.startswith("stmm"):
             getattr(fpr, name).st = value
-        elif hasattr(fpr, name):
+        elif name.startswith("ymm") or not hasattr(fpr, name):  # PyQBDI has no AVX-512
+            _set_halves(fpr, name, value)
+        else:
             setattr(fpr, name, value)
-        elif name.startswith("zmm") and hasattr(fpr, "y" + name[1:]):  # PyQBDI: no AVX-512,
-            setattr(fpr, "x" + name[1:], value[:16])
-            setattr(fpr, "y" + name[1:], value[16:32])  # and ymm is the upper half
     vm.setGPRState(gpr)
     vm.setFPRState(fpr)
 
@@ -163,14 +162,19 @@ def from_engine(vm: Any, like: State) -> State:
         if name in state:
             continue
         if name.startswith("stmm"):
-            value = getattr(fpr, name)
-            state[name] = bytes(getattr(value, "st", value))
-        elif hasattr(fpr, name):
+            state[name] = getattr(fpr, name).st
+        elif hasattr(fpr, name) and not name.startswith("ymm"):
             state[name] = getattr(fpr, name)
-        elif name.startswith("zmm") and hasattr(fpr, "y" + name[1:]):
-            low, high = (getattr(fpr, letter + name[1:]) for letter in "xy")
-            state["y" + name[1:]] = low + high
+        elif name[1:].startswith("mm") and hasattr(fpr, "y" + name[1:]):
+            state["y" + name[1:]] = getattr(fpr, "x" + name[1:]) + getattr(fpr, "y" + name[1:])
     return state
+
+
+def _set_halves(fpr: Any, name: str, value: bytes) -> None:
+    """Set the low 32 bytes of a vector register: an engine's ymm is the upper half of them."""
+    if hasattr(fpr, "y" + name[1:]):
+        setattr(fpr, "x" + name[1:], value[:16])
+        setattr(fpr, "y" + name[1:], value[16:32])
 
 
 def _comparable(state: State, name: str) -> Any:

@@ -128,7 +128,7 @@ def test_vector_registers_written(run_in_child: Child) -> None:
             return pydbi.CONTINUE
 
         def after(vm: pydbi.VM, gpr: pydbi.GPRState, fpr: pydbi.FPRState, data: object) -> object:
-            fpr.ymm15 = wide
+            fpr.xmm15, fpr.ymm15 = wide[:16], wide[16:]
             return pydbi.CONTINUE
 
         code.vm.addCodeAddrCB(code["at"], pydbi.PREINST, before, None)
@@ -194,7 +194,7 @@ def test_floating_point_control_written(run_in_child: Child) -> None:
         def write(vm: pydbi.VM, gpr: pydbi.GPRState, fpr: pydbi.FPRState, data: object) -> object:
             fpr.mxcsr = 0x1F80 | current[0] << 13
             fpr.rfcw = 0x37F | current[0] << 10
-            fpr.stmm0 = struct.pack("<QH", 0xA000000000000000, 0x4000)  # 2.5
+            fpr.stmm0.st = struct.pack("<QH", 0xA000000000000000, 0x4000)  # 2.5
             return pydbi.CONTINUE
 
         code.vm.addCodeAddrCB(code["at"], pydbi.PREINST, write, None)

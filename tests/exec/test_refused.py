@@ -14,6 +14,7 @@ _INSTRUCTIONS = {
     "far jump": "ff2d00000000",
     "a selector in GS": "8ee8",
     "a selector in FS": "0fa1",
+    "a gather through GS with 32-bit addresses": "6567c4e26d900c88",
 }
 
 

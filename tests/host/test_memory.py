@@ -126,7 +126,7 @@ def test_allocation() -> None:
         pydbi.allocateMemory(1 << 62)
 
 
-@pytest.mark.parametrize("align", [1, 2, 16, 64, 4096])
+@pytest.mark.parametrize("align", [8, 16, 64, 4096])
 def test_aligned_allocation(align: int) -> None:
     """An aligned block lies at a multiple of a power of two."""
     address = pydbi.alignedAlloc(100, align)
@@ -135,7 +135,7 @@ def test_aligned_allocation(align: int) -> None:
     pydbi.alignedFree(address)
 
 
-@pytest.mark.parametrize(("size", "align"), [(100, 3), (100, 0), (1 << 62, 16)])
+@pytest.mark.parametrize(("size", "align"), [(100, 3), (100, 0), (100, 4), (1 << 62, 16)])
 def test_impossible_aligned_allocation(size: int, align: int) -> None:
     """Where there can be no such block the address is 0, as PyQBDI's."""
     assert pydbi.alignedAlloc(size, align) == 0

@@ -34,7 +34,6 @@ class Maze:
 
     Attributes:
         instructions: how many instructions the last `model` executed.
-        before: how many PREINST callbacks saw them: one more, at the address where runs stop.
         executed, visits: instructions of each slot, and arrivals at it; the last one is the end's.
         left: rcx at the end.
     """
@@ -44,7 +43,8 @@ class Maze:
         self.addresses = addresses
         self.count = len(addresses) - 1
         self.end = addresses[-1]
-        self.instructions = self.before = self.left = 0
+        self.instructions = self.left = 0
+        self.fell = False
         self.executed: list[int] = []
         self.visits: list[int] = []
         self.doors = [self.end, *doors]
@@ -115,7 +115,9 @@ class Maze:
         block = start
         executed = self.executed = [0] * (self.count + 1)
         visits = self.visits = [0] * (self.count + 1)
+        self.fell = False
         while block != stop:
+            self.fell = False
             visits[block] += 1
             number = self.numbers[block]
             r8 = r8 + number & _WORD
@@ -137,11 +139,11 @@ class Maze:
                 executed[block] += 1
                 executed[function] += 2
             executed[block] += {_FALL: self.padding(), _JMP: 1, _INDIRECT: 2}.get(kind, 1)
+            self.fell = kind == _FALL
             block = self.others[block]
         visits[block] += 1
         self.left = rcx
         self.instructions = sum(executed)
-        self.before = self.instructions + 1
         return r8
 
     @staticmethod
@@ -200,6 +202,7 @@ def machine(arena_size: int = 0) -> Any:
     vm = pydbi.VM()
     if arena_size:
         pydbi.vm.Engine = Engine
+    vm.codeCheck = pydbi.CodeCheck.NEVER  # its code is writable, and its blocks are looked at
     pydbi.allocateVirtualStack(vm.getGPRState(), 1 << 16)
     vm.addInstrumentedRange(0, 1 << 47)
     return vm

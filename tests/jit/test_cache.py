@@ -27,6 +27,7 @@ def test_fall_through_has_no_jump(run_in_child: Child) -> None:
         further: add eax, 4
         end: nop"""
         code = GuestCode(pydbi, text, "there", "further", "end")
+        code.vm.codeCheck = pydbi.CodeCheck.NEVER
         assert code.vm.run(code.base, code["end"])
         assert code.vm.getGPRState().rax == 0x205
         cache = code.vm._engine.cache
@@ -55,6 +56,7 @@ def test_condition_is_turned_round(run_in_child: Child) -> None:
 
         text = "test ecx, ecx; jz there; mov eax, 1; jmp end\nthere: mov eax, 2\nend: nop"
         code = GuestCode(pydbi, text, "there", "end")
+        code.vm.codeCheck = pydbi.CodeCheck.NEVER
         gpr = code.vm.getGPRState()
         disassembler = capstone.Cs(capstone.CS_ARCH_X86, capstone.CS_MODE_64)
         for taken, mnemonic in ((True, "jne"), (False, "je")):
@@ -93,6 +95,7 @@ def test_lone_jump_behind_a_branch(run_in_child: Child) -> None:
         elsewhere: mov eax, 2
         end: nop"""
         code = GuestCode(pydbi, text, "elsewhere", "end")
+        code.vm.codeCheck = pydbi.CodeCheck.NEVER
         gpr = code.vm.getGPRState()
         for order in ((0, 1, 0, 1), (1, 0, 1, 0)):
             code.vm.clearAllCache()
@@ -126,6 +129,7 @@ def test_one_block_of_a_chain_is_forgotten(run_in_child: Child, kind: str) -> No
         last: add eax, 0x20
         end: nop"""
         code = GuestCode(pydbi, text, "start", "middle", "last", "end")
+        code.vm.codeCheck = pydbi.CodeCheck.NEVER
         run, gpr = code.vm.run, code.vm.getGPRState()
         if kind == "plain":  # the target is there before the block that leads to it
             code.vm.precacheBasicBlock(code["middle"])
@@ -188,7 +192,7 @@ def test_instrumented_blocks_are_forgotten_and_changed(run_in_child: Child, posi
         for _ in range(60):
             seen = 0
             maze.check(vm, maze.random.randrange(maze.count), maze.random.randrange(1, 400))
-            assert seen == (maze.before if position == "PREINST" else maze.instructions)
+            assert seen == maze.instructions
             block = maze.random.randrange(maze.count)
             maze.change(block)
             vm.clearCache(maze.addresses[block], maze.addresses[block] + 64)
@@ -219,7 +223,7 @@ def test_full_arena(run_in_child: Child, instrumented: bool) -> None:
         for start in range(5):
             seen = 0
             maze.check(vm, start * 1000, 5_000)
-            assert not instrumented or seen == maze.before
+            assert not instrumented or seen == maze.instructions
         stats = vm.stats
         assert stats.resets >= 3
         assert stats.cache_bytes <= 256 << 10
@@ -274,7 +278,7 @@ def test_gate_records_run_out(run_in_child: Child) -> None:
         for which, position in enumerate((pydbi.PREINST, pydbi.POSTINST, pydbi.PREINST)):
             vm.addCodeCB(position, count, which)
         maze.check(vm, 0, 5000)
-        assert seen == [maze.before, maze.instructions, maze.before]
+        assert seen == [maze.instructions, maze.instructions, maze.instructions]
         assert vm.stats.resets >= 3
 
     run_in_child(child)

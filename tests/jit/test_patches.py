@@ -14,7 +14,7 @@ from capstone import x86
 from pydbi.errors import UnsupportedInstruction
 from pydbi.jit import patches
 from pydbi.jit.cache import EXIT_STUB_SIZE, CodeCache
-from pydbi.jit.context import SLOT, TABLE_OFFSET
+from pydbi.jit.context import GPR_NAMES, SLOT, TABLE_OFFSET
 from pydbi.jit.draft import Draft
 from pydbi.jit.patch_branches import overwrites_rcx
 from pydbi.jit.patches import RULES, rule_for
@@ -40,7 +40,7 @@ class Patched:
         self.arena = cache.arenas[0]
         self.base = self.arena.address + 0x100
         self.app = self.base + distance
-        self.draft = Draft(cache)
+        self.draft = Draft(cache, lambda registration, state: 0)
         self.draft.begin(self.app, code, self.arena, self.base)
         rule_for(self.special[2])(self.draft, self.special)
         self.following = self.app + end
@@ -85,7 +85,7 @@ class Patched:
             stub = draft.stub_base + index * EXIT_STUB_SIZE
             if target == stub:
                 return f"exit {draft.exits[index][0] - self.app:+#x}"
-        assert self.base <= target < self.base + len(self.out)
+        assert self.base <= target <= self.base + len(self.out)
         return f"+{target - self.base}"
 
 
@@ -274,6 +274,107 @@ def test_gs_operands(cache: CodeCache, text: str) -> None:
     assert patched.described(restore).endswith(", SCRATCH_0")
 
 
+ADD_BASE = (
+    "mov SCRATCH_1, {other}; mov {other}, GUEST_GS; lea {0}, [{0} + {other}]; "
+    "mov {other}, SCRATCH_1"
+)
+SUBTRACT_BASE = (
+    "mov SCRATCH_1, r11; mov r11, GUEST_GS; not r11; lea rsi, [rsi + r11 + 1]; mov r11, SCRATCH_1"
+)
+
+
+@pytest.mark.parametrize(
+    ("code", "body"),
+    [
+        ("65ac", "lodsb al, byte ptr [rsi]"),
+        ("65f348a5", "rep movsq [rdi], [rsi]"),
+        ("f2f36566a7", "repe cmpsw word ptr [rsi], word ptr [rdi]"),
+        ("4865f2a6", "repne cmpsb byte ptr [rsi], byte ptr [rdi]"),
+    ],
+)
+def test_gs_strings(cache: CodeCache, code: str, body: str) -> None:
+    """The base is added to rsi, and subtracted; where it is added a fault's state says so."""
+    patched = Patched(cache, bytes.fromhex(code))
+    before = ADD_BASE.format("rsi", other="r11")
+    assert str(patched) == f"{before}; {body}; {SUBTRACT_BASE}"
+    ((first, last, register, slot),) = patched.draft.scratch
+    (found,) = DISASSEMBLER.disasm(patched.out[first:last], 0)
+    assert f"{found.mnemonic} " in f"{body} "
+    assert (register, slot) == (4, -SLOT["GUEST_GS"])
+    assert patched.draft.shifts == [(len(code) // 2, len(patched.out))]
+
+
+def test_narrow_gs_strings(cache: CodeCache) -> None:
+    """With 32-bit addresses: an element at a time, each from the low halves of the pointers."""
+    copy = "mov SCRATCH_0, rsi; mov esi, esi; " + ADD_BASE.format("rsi", other="r11")
+    both = f"{copy}; mov SCRATCH_1, rdi; mov edi, edi"
+    assert str(Patched(cache, bytes.fromhex("6567ad"))) == (
+        f"{copy}; lodsd eax, [rsi]; {SUBTRACT_BASE}; mov esi, esi"
+    )
+    patched = Patched(cache, bytes.fromhex("6567f3a6"))
+    size = len(patched.out)
+    assert str(patched) == (
+        f"jecxz +{size - 4}; {both}; cmpsb byte ptr [rsi], byte ptr [rdi]; mov edi, edi; "
+        f"{SUBTRACT_BASE}; mov esi, esi; loope +0; jmp +{size}; "
+        "repe cmpsb byte ptr gs:[esi], byte ptr es:[edi]"
+    )
+    resting = [entry[2:] for entry in patched.draft.scratch]
+    assert resting == [(4, SLOT["SCRATCH_0"]), (5, SLOT["SCRATCH_1"])]
+    for code, loop in (("6567f3a4", "loop"), ("6567f2a4", "loop"), ("6567f2a7", "loopne")):
+        assert f"; {loop} +0; " in str(Patched(cache, bytes.fromhex(code)))
+
+
+@pytest.mark.parametrize(
+    ("code", "before", "body"),
+    [
+        ("65d7", "movzx esi, al; lea rsi, [rbx + rsi]", "mov al, byte ptr [rsi]"),
+        ("6567d7", "movzx esi, al; lea esi, [rbx + rsi]", "mov al, byte ptr [rsi]"),
+        ("65660ff7ca", "", "maskmovdqu xmm1, xmm2"),
+        ("6567c5f9f7ca", "mov edi, edi", "vmaskmovdqu xmm1, xmm2"),
+        ("65650f01fc", "", "clzero"),
+        ("67650f01fc", "mov eax, eax", "clzero"),
+        ("65f3410faef4", "mov rsi, r12", "umonitor rsi"),
+        ("65678f0424", "lea rsi, [esp]; lea esi, [rsi + 8]", "pop [rsi]"),
+        ("65668f0424", "lea rsi, [rsp]; lea rsi, [rsi + 2]", "pop word ptr [rsi]"),
+        ("65678b4310", "lea rsi, [ebx + 0x10]", "mov eax, [rsi]"),
+        ("64658b4310", "lea rsi, [rbx + 0x10]", "mov eax, [rsi]"),
+        ("65c4e26d900c88", "lea rsi, [rax]", "vpgatherdd ymm1, ymmword ptr [rsi + ymm1*4], ymm2"),
+        (
+            "65c4c26d900c8c",
+            "lea rsi, [r12]",
+            "vpgatherdd ymm1, ymmword ptr [rsi + ymm1*4], ymm2",
+        ),
+    ],
+)
+def test_other_gs_addresses(cache: CodeCache, code: str, before: str, body: str) -> None:
+    """What has its address in a register gets it there with the base added."""
+    found = str(Patched(cache, bytes.fromhex(code)))
+    register = "rax" if "clzero" in body else "rdi" if "maskmov" in body else "rsi"
+    other = "r11" if register != "rsi" else "rdi"
+    middle = f"{before}; " if before else ""
+    add = ADD_BASE.format(register, other=other)
+    expected = f"mov SCRATCH_0, {register}; {middle}{add}; {body}; mov {register}, SCRATCH_0"
+    assert found == expected
+
+
+def test_gs_gathers(cache: CodeCache) -> None:
+    """The base register is another one, whatever the displacement; without one there is one."""
+    for text, form in (
+        ("vpscatterdd dword ptr gs:[r13 + zmm31*4 + 8]{k1}, zmm5", "zmm31*4 + 8"),
+        ("vgatherqpd ymm3, qword ptr gs:[ymm5*8 + 0x12345], ymm2", "ymm5*8 + 0x12345"),
+        ("vgatherqpd ymm9, qword ptr gs:[rsp + ymm14*8 - 0x80], ymm2", "ymm14*8 - 0x80"),
+    ):
+        patched = Patched(cache, asm(text))
+        body = patched.instructions()[-2]
+        (first, last, register, slot) = patched.draft.scratch[0]
+        assert form in body.op_str
+        assert "gs:" not in body.op_str
+        assert first <= body.address - patched.base < last
+        memory = next(o.mem for o in body.operands if o.type == x86.X86_OP_MEM)
+        index = GPR_NAMES.index(body.reg_name(memory.base))
+        assert (register, slot) == (index, SLOT["SCRATCH_0"])
+
+
 def test_gs_base(cache: CodeCache) -> None:
     """rdgsbase and wrgsbase read and write the guest's base in the context."""
     assert str(Patched(cache, asm("rdgsbase r9"))) == "mov r9, GUEST_GS"
@@ -298,7 +399,8 @@ def test_traps_are_executed(cache: CodeCache, code: str) -> None:
 
 
 @pytest.mark.parametrize("code", ["66eb10", "66e90000", "66c3", "0fa1", "8ee8", "0fb400", "cf",
-                                  "48cf", "cb", "ff28", "ff18", "48ff2b"])  # fmt: skip
+                                  "48cf", "cb", "ff28", "ff18", "48ff2b", "6567c4e26d900c88",
+                                  "6567660f38f806", "6567c4e27b4b0408"])  # fmt: skip
 def test_refused(cache: CodeCache, code: str) -> None:
     """What cannot be translated raises UnsupportedInstruction with its address and bytes."""
     raw = bytes.fromhex(code)
@@ -323,7 +425,7 @@ def test_first_match_wins() -> None:
     assert RULES[-1].matches((1 << 19) - 1)
     assert rule_for(traits.JMP | traits.PREFIX66_BRANCH) is RULES[0].emit
     assert rule_for(traits.JMP_INDIRECT | traits.RIP) is patches.emit_jmp_indirect
-    assert rule_for(traits.RIP | traits.GS) is patches.emit_gs_operand
+    assert rule_for(traits.RIP | traits.GS) is patches.emit_gs
 
 
 def library_code() -> Iterator[bytes]:

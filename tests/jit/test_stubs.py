@@ -42,15 +42,27 @@ MEANING = {
     "native": ("mov SCRATCH_0; mov; movabs; mov NATIVE_TARGET; mov SCRATCH_0; jmp NATIVE_CALL"),
     "call": "mov CALL_RSP; lea",
     "call_return": "mov CALL_RSP; mov rip; mov REASON; jmp LEAVE",
-    "syscall": "movzx; mov SYSCALL_TABLE; movzx; jrcxz; mov REASON; jmp LEAVE; syscall; movabs",
+    "transfer_in": (
+        "mov SCRATCH_0; mov OUTSIDE; jrcxz; mov OUTSIDE; mov INSIDE; mov SCRATCH_0; jmp; "
+        "mov SCRATCH_0; jmp"
+    ),
+    "transfer_out": (
+        "mov SCRATCH_0; mov INSIDE; jrcxz; mov OUTSIDE; mov INSIDE; movabs; mov TRANSFER_TARGET; "
+        "mov SCRATCH_0; jmp; mov SCRATCH_0; jmp"
+    ),
+    "syscall": (
+        "movzx; mov SYSCALL_TABLE; movzx; jrcxz; mov REASON; jmp LEAVE; syscall; lea; jrcxz; "
+        "movabs; jmp; movabs; mov REASON; jmp LEAVE"
+    ),
 }
 #: Templates that the host executes, on its own registers.
-HOSTS = {"call_thunk"}
+HOSTS = {"call_thunk", "make_accesses"}
 #: Templates whose last bytes are data, and how many.
 DATA = {"far_jump": 8}
 #: Holes that hold a value (the others mark places), and its size.
 VALUES = {"index": 4, "target": 8, "size": 4, "displacement": 4, "low": 4, "high": 4, "next": 8,
-          "frame": 4, "rip": 4, "context": 8, "entry": 8}  # fmt: skip
+          "frame": 4, "rip": 4, "context": 8, "entry": 8, "table": 8,
+          "interrupted": 4, "again": 8}  # fmt: skip
 
 
 def disassemble(template: Template, name: str) -> list[capstone.CsInsn]:
@@ -169,7 +181,6 @@ def test_slots_do_not_overlap() -> None:
     """Registers, slots and areas of a context lie one behind the other."""
     areas = [(offset, offset + 8, name) for name, offset in context.GPR_OFFSET.items()]
     areas += [(offset, offset + 8, name) for name, offset in SLOT.items()]
-    areas += [(len(context.GPR_NAMES) * 8, len(context.GPR_NAMES) * 8 + 16, "fs, gs")]
     ranges_end = context.CACHE_RANGES_OFFSET + 16 * (context.CACHE_RANGES_COUNT + 1)
     stack_end = context.NATIVE_STACK_OFFSET + 16 * context.NATIVE_STACK_ENTRIES
     table_end = context.TABLE_OFFSET + 8 * context.TABLE_ENTRIES
@@ -178,6 +189,7 @@ def test_slots_do_not_overlap() -> None:
         (context.CACHE_RANGES_OFFSET, ranges_end, "CACHE_RANGES"),
         (context.NATIVE_STACK_OFFSET, stack_end, "NATIVE_STACK"),
         (context.TABLE_OFFSET, table_end, "TABLE"),
+        (context.SHADOW_OFFSET, context.SHADOW_OFFSET + 16 * context.SHADOW_PAIRS, "SHADOW"),
     ]
     areas.sort()
     for (_, end, name), (start, _, following) in pairwise(areas):

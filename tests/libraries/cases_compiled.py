@@ -90,7 +90,7 @@ def floating_point(guest: Guest) -> None:
         st0 = guest.vm.getFPRState().stmm0
         wanted = ctypes.create_string_buffer(16)
         library.x87_store(100, wanted)
-        assert bytes(getattr(st0, "st", st0)) == wanted.raw[:10]
+        assert st0.st == wanted.raw[:10]
         fpr = guest.vm.getFPRState()
         fpr.ftw = 0  # the result is taken off the x87 stack, as a caller would
         fpr.rfsw = 0

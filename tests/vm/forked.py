@@ -22,7 +22,7 @@ from typing import Any, BinaryIO, NoReturn
 import pytest
 
 with contextlib.suppress(ImportError):
-    pass  # noqa: F401: children then need not load it
+    import pyqbdi  # noqa: F401  # children then need not load it
 
 import pydbi  # noqa: F401
 

@@ -321,7 +321,7 @@ def test_identities(run_in_child: Child, engine: str) -> None:
         assert scene.add("POST", "d") == 3
         scene.vm.deleteAllInstrumentations()
         assert scene.add("POST", "e") == 0
-        assert not scene.vm.deleteInstrumentation(12345)
+        assert scene.vm.deleteInstrumentation(12345) is None
 
     run_in_child(child, engine)
 

@@ -84,7 +84,7 @@ def test_operands_out_of_reach(run_in_child: Child, instrumented: bool) -> None:
                 vm.clearCache(start, end)
                 ctypes.memmove(mapped, struct.pack("<QQQQ", word, 0, 0, 0), 32)
                 gpr.rsp = rsp
-                fpr.ymm3, fpr.ymm4 = bytes(range(32)), bytes(32)
+                fpr.zmm3, fpr.zmm4 = bytes(range(32)), bytes(32)
                 for register, value in values.items():
                     setattr(gpr, register, value)
                 if target == unmapped:
@@ -93,7 +93,7 @@ def test_operands_out_of_reach(run_in_child: Child, instrumented: bool) -> None:
                     assert caught.value.app_address == gpr.rip == start, name
                     assert caught.value.fault_address == unmapped
                     assert caught.value.code == code
-                    assert fpr.ymm3 == bytes(range(32))
+                    assert fpr.zmm3[:32] == bytes(range(32))
                     assert gpr.rsp == rsp
                     expected = {}
                 else:

@@ -52,12 +52,12 @@ def test_random_operations(run_in_child: Child, seed: int, arena_size: int) -> N
 
         def expected(identity: int, stop: int) -> int:
             position, first, last = scope[identity]
+            before = position == "PREINST" and maze.fell  # no branch: it sees the stop too
             if last == -1:
-                visits = maze.visits[first] - (position == "POSTINST" and first == stop)
+                visits = maze.visits[first] - (first == stop and not before)
                 return visits * instrumented[first]
             inside = [n for n in range(first, last) if instrumented[n]]
-            at_stop = position == "PREINST" and stop in inside
-            return sum(maze.executed[n] for n in inside) + at_stop
+            return sum(maze.executed[n] for n in inside) + (before and stop in inside)
 
         def run() -> None:
             start = chance.randrange(maze.count)
@@ -106,7 +106,7 @@ def test_random_operations(run_in_child: Child, seed: int, arena_size: int) -> N
                 counts.clear()
             elif counts:
                 identity = chance.choice(list(counts))
-                assert vm.deleteInstrumentation(identity)
+                vm.deleteInstrumentation(identity)
                 del counts[identity]
 
         def precache() -> None:
@@ -161,7 +161,7 @@ def test_random_operations_in_callbacks(run_in_child: Child, seed: int, arena_si
             elif what == "add":
                 add()
             elif what == "delete" and alive:
-                assert vm.deleteInstrumentation(alive.pop(chance.randrange(len(alive))))
+                vm.deleteInstrumentation(alive.pop(chance.randrange(len(alive))))
             return chance.choice((pydbi.CONTINUE, pydbi.BREAK_TO_VM))
 
         def add() -> None:

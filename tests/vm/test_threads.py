@@ -35,7 +35,7 @@ def test_vms_in_threads(run_in_child: Child, instrumented: bool) -> None:
                 for turn in range(40):
                     counts[number] = 0
                     maze.check(vm, turn % maze.count, 300)
-                    assert counts[number] == (maze.before if instrumented else 0)
+                    assert counts[number] == (maze.instructions if instrumented else 0)
             except BaseException as error:
                 failures.append(error)
 

@@ -34,12 +34,12 @@ def test_without_a_feature(run_in_child: Child, missing: str) -> None:
             setattr(cpu, name, lambda: False)
 
         import pydbi
-        from pydbi.jit.signals import install_fault_handler
+        from pydbi.jit.signals import install_handlers
         from pydbi.jit.stubs import stubs
         from tests.exec.guest_code import GuestCode
 
         stubs().base = "fsgsbase" if cpu.has_fsgsbase() else "prctl"
-        install_fault_handler.cache_clear()
+        install_handlers.cache_clear()
         library = ctypes.CDLL("libz.so.1")
         data = bytes(range(256)) * 20
         buffer = ctypes.create_string_buffer(data, len(data))

@@ -1,0 +1,140 @@
+"""What happens when a kick has made the guest leave the cache; see :mod:`pydbi.jit.signals`.
+
+The guest may have been anywhere in a block, within what an instruction was translated to. Before
+anything is done it is brought to an instruction boundary: by single steps, the trap flag being set
+on the way into the cache. At a boundary its state is exact, and it goes on at the very place.
+Between two elements of a repeated string instruction there is a boundary too.
+"""
+
+from __future__ import annotations
+
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from pydbi.errors import GuestTimeout
+from pydbi.jit.actions import StopRun
+from pydbi.jit.app_memory import LONGEST_INSTRUCTION
+from pydbi.jit.context import GPR_OFFSET, REASON_KICK, REASON_NONE, SLOT
+from pydbi.jit.faults import give_back, resting_at
+from pydbi.jit.patch_strings import GS_BASE_CODE_SIZE, is_between_elements
+from pydbi.jit.signals import KickTimer, kick
+from pydbi.x86.instruction import decode
+from pydbi.x86.traits import REP_STRING
+
+if TYPE_CHECKING:
+    from pydbi.jit.engine import Engine
+
+_ENTRY, _REASON = SLOT["ENTRY"] >> 3, SLOT["REASON"] >> 3
+_INTERRUPTED_REASON = SLOT["INTERRUPTED_REASON"] >> 3
+_STEPPING, _FAULT_PC = SLOT["STEPPING"] >> 3, SLOT["FAULT_PC"] >> 3
+_STOP_REQUEST = SLOT["STOP_REQUEST"] >> 3
+_RIP = GPR_OFFSET["rip"] >> 3
+_TRAP_FLAG = 0x100
+_BEHIND_SYSCALL = 8
+"""The trap comes one instruction late behind SYSCALL."""
+_SECOND = 1_000_000_000
+
+
+class Kicks:
+    """Brings a guest that was kicked to a boundary, and sees what is wanted of it."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._deadline = 0.0
+        self._timeout: float | None = None
+        self._timer: KickTimer | None = None
+
+    def begin(self, timeout: float) -> None:
+        """Limit what is run from now on to *timeout* seconds."""
+        self._timeout = timeout
+        self._deadline = monotonic() + timeout
+        self._timer = KickTimer()
+        # Again and again: where a kick finds the guest in native code it is lost.
+        self._timer.start(max(int(timeout * _SECOND), 1), _SECOND // 100)
+
+    def end(self) -> None:
+        """Take the limit away."""
+        self._timeout = self._timer = None
+
+    def request_stop(self, thread: int) -> None:
+        """Let the run that is under way on the thread with this kernel id stop."""
+        self._engine.guest.words[_STOP_REQUEST] = 1
+        kick(thread)
+
+    def check(self, app: int) -> None:
+        """Raise what ends the run at *app*, if anything does.
+
+        Raises:
+            StopRun: somebody has asked to stop.
+            GuestTimeout: the run's time is over.
+        """
+        words = self._engine.guest.words
+        if words[_STOP_REQUEST]:
+            words[_STOP_REQUEST] = 0
+            raise StopRun
+        if self._timeout is not None and monotonic() >= self._deadline:
+            raise GuestTimeout(self._timeout, app)
+
+    def reach_boundary(self) -> tuple[int, int]:
+        """Bring the guest to an instruction boundary.
+
+        Returns:
+            REASON_KICK and the cache address to go on at, rip being set; or another reason for
+            which it has left the cache on the way there.
+        """
+        engine = self._engine
+        words = engine.guest.words
+        while True:
+            code = words[_FAULT_PC]
+            app, go_on = self._boundary(code)
+            if app:
+                words[_RIP] = app
+                words[_REASON] = REASON_NONE
+                return REASON_KICK, go_on
+            words[_ENTRY] = code
+            words[_REASON] = words[_INTERRUPTED_REASON]
+            words[_STEPPING] = _TRAP_FLAG
+            reason = engine.guest.enter()
+            words[_STEPPING] = 0
+            if reason != REASON_KICK:
+                return reason, 0
+            self._hide_trap_flag()
+
+    def _hide_trap_flag(self) -> None:
+        """Behind a system call that was stepped over, r11 has the flags with the trap flag."""
+        engine = self._engine
+        code = engine.guest.words[_FAULT_PC]
+        if b"\x0f\x05" in (engine.memory.read_data(code - _BEHIND_SYSCALL, _BEHIND_SYSCALL) or b""):
+            engine.guest.gpr.r11 &= ~_TRAP_FLAG
+
+    def _boundary(self, code: int) -> tuple[int, int]:
+        """Look for an instruction boundary at the cache address *code*.
+
+        Returns:
+            The app address that begins there, or 0 if none does; and where to go on. At the former
+            the guest's registers are all in their places.
+        """
+        engine = self._engine
+        block = engine.cache.block_of(code)
+        if block is None:
+            return 0, code
+        resting = resting_at(block, code)
+        if any(slot > 0 for _, slot in resting):
+            return 0, code
+        app = block.app_of(code)
+        if block.code_of(app)[0] != code and not self._repeats(app, code):
+            return 0, code
+        if resting:
+            code -= GS_BASE_CODE_SIZE  # where the base is added again
+            give_back(engine.guest, resting, app, code)
+        return app, code
+
+    def _repeats(self, app: int, code: int) -> bool:
+        """Whether the cache address *code* is between two elements of a repeated instruction."""
+        engine = self._engine
+        instruction = decode(engine.memory.read_data(app, LONGEST_INSTRUCTION) or b"", 0)
+        if isinstance(instruction, int) or not instruction.traits & REP_STRING:
+            return False
+        arena = engine.cache.arena_at(code)
+        offset = code - arena.address
+        return is_between_elements(bytes(arena.memory[offset : offset + LONGEST_INSTRUCTION]))
