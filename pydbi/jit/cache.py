@@ -73,7 +73,8 @@ class Block(NamedTuple):
     """(app offset, cache offset) from which on the distance between the two is another."""
     scratch: Sequence[tuple[int, int, int, int]]
     """(first, last, register, slot): at cache offsets first to last (excluded) the guest's
-    register, by its index in GPRState, rests in that context slot."""
+    register, by its index in GPRState, rests in that context slot; -slot: it is in its place, but
+    with the slot's value added."""
 
     def app_of(self, cache_address: int) -> int:
         """Return the app address of the instruction that *cache_address* belongs to."""

@@ -107,7 +107,10 @@ class Draft:
         self.shifts.append((app_offset, len(self.out)))
 
     def rests(self, first: int, last: int, register: int, slot: int) -> None:
-        """Note that between two cache offsets a guest register (by encoding) rests in *slot*."""
+        """Note that between two cache offsets a guest register (by encoding) rests in *slot*.
+
+        A negative *slot* means that the register has the value of that slot added.
+        """
         self.scratch.append((first, last, _CONTEXT_INDEX[register], slot))
 
     def gates(self, vectors: Sequence[int], rip: int) -> None:

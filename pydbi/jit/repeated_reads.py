@@ -13,6 +13,7 @@ from pydbi.x86.instruction import Instruction, scan
 
 _ADDRESS_SIZE: Final = 0x67
 _REPEAT_WHILE_EQUAL: Final = 0xF3
+_GS: Final = 0x65
 _COMPARE: Final = frozenset((0xA6, 0xA7))
 _SCAN: Final = frozenset((0xAE, 0xAF))
 _AT_ONCE: Final = 1024
@@ -50,8 +51,13 @@ def _repetitions(instruction: Instruction, gpr: Any, mask: int, step: int) -> in
     """Return how often it will be repeated: comparisons may end it before rcx does."""
     count: int = gpr.rcx & mask
     scans = instruction.opcode in _SCAN
-    if instruction.segment or not (scans or instruction.opcode in _COMPARE):
-        return count  # through FS or GS: what it finds is not looked at
+    if not (scans or instruction.opcode in _COMPARE):
+        return count
+    base = 0
+    if instruction.segment and not scans:
+        if instruction.segment != _GS:
+            return count  # through FS, whose base is not always known: nothing is looked at
+        base = gpr.gs
     repeats = [byte for byte in instruction.prefixes if byte in (0xF2, 0xF3)]
     while_equal = repeats[-1] == _REPEAT_WHILE_EQUAL
     wanted = (gpr.rax & _ADDRESS).to_bytes(8, "little")[: abs(step)]
@@ -61,7 +67,8 @@ def _repetitions(instruction: Instruction, gpr: Any, mask: int, step: int) -> in
         found = _elements((gpr.rdi & mask) + done * step, step, number)
         others = [wanted] * number
         if not scans:
-            others = _elements((gpr.rsi & mask) + done * step, step, number)
+            source = base + (gpr.rsi & mask) & _ADDRESS
+            others = _elements(source + done * step, step, number)
         if not found or not others:
             return done + 1  # the next one faults
         for one, other in zip(found, others, strict=False):

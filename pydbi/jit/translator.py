@@ -226,7 +226,7 @@ class Translator:
             self._notice(seen)
         if status != FLOW:
             draft.exit(_JUMP, app + end)
-            if app + end == self._stop and self._whole_end(app + end) > app + end:
+            if app + end == self._stop and app + end in self._ranges:
                 self._cache.cut_exits.add(arena.next_exit - 1)
                 self._cache.cut_blocks.add(start)
         self._place(app, end, entry, start, starts)

@@ -31,7 +31,6 @@ _QUAD_INDICES = ("rqd", "rqq", "rqps", "rqpd")
 _IMPLIED = {
     "sse2": (".byte 0x65; maskmovdqu xmm3, xmm12", "rdi"),
     "avx": (".byte 0x65; vmaskmovdqu xmm13, xmm4", "rdi"),
-    "clzero": (".byte 0x65; clzero", "rax"),
     "monitorx": ("mov ecx, 0; mov edx, 0; .byte 0x65; monitorx", "rax"),
 }
 

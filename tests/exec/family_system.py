@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tests.exec.family_gs import through_gs
 from tests.exec.snippets import Group, Writer
 
 _GETPID = 39
@@ -99,7 +100,9 @@ def counted(writer: Writer) -> Group:
 def system(writer: Writer) -> Group:
     """One group of any kind above."""
     rng = writer.rng
-    kind = rng.randrange(10)
+    kind = rng.randrange(13)
+    if kind >= 10:
+        return through_gs(writer)
     if kind == 0:
         return system_call(writer)
     if kind < 3:

@@ -90,7 +90,10 @@ class NativeRunner:
         """Run from *start* until *stop*, where a jump to `finish_address` stands."""
         struct.pack_into("<QQ", self._pages, _TARGET, start, stop)
         self._pages[self._in : self._in + BLOCK_SIZE] = to_block(state)
+        # An engine's signals must not come where it takes the GS base for its own.
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, range(signal.SIGRTMIN, signal.SIGRTMAX + 1))
         self._run()
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         return from_block(self._pages[self._out : self._out + BLOCK_SIZE], state)
 
     def trace(self, start: int, stop: int, state: State) -> list[Step]:

@@ -68,6 +68,8 @@ class Patched:
                     name = f"={value - self.app:#x}"
                 text = text.split("[")[0] + f"[{name}]" + text.split("]")[1]
             elif operand.type == x86.X86_OP_MEM and operand.mem.segment == x86.X86_REG_GS:
+                if operand.mem.base:  # the guest's own
+                    continue
                 name = SLOT_NAMES[operand.mem.disp & -8]
                 index = (
                     "" if operand.mem.index == 0 else "+" + instruction.reg_name(operand.mem.index)
@@ -316,7 +318,7 @@ def test_narrow_gs_strings(cache: CodeCache) -> None:
     assert str(patched) == (
         f"jecxz +{size - 4}; {both}; cmpsb byte ptr [rsi], byte ptr [rdi]; mov edi, edi; "
         f"{SUBTRACT_BASE}; mov esi, esi; loope +0; jmp +{size}; "
-        "repe cmpsb byte ptr gs:[esi], byte ptr es:[edi]"
+        "repe cmpsb byte ptr gs:[esi], byte ptr [edi]"
     )
     resting = [entry[2:] for entry in patched.draft.scratch]
     assert resting == [(4, SLOT["SCRATCH_0"]), (5, SLOT["SCRATCH_1"])]
