@@ -9,6 +9,7 @@ is the safe one: everything may be read and nothing is certainly written.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Final, NamedTuple
 
 from pydbi.x86.instruction import EVEX, LEGACY, XOP, Instruction
@@ -185,6 +186,7 @@ _Key = tuple[int, int, int]
 _Cell = FlagsEffect | None
 
 
+@cache
 def _parse(specification: str) -> dict[_Key, _Cell]:
     """Return effects by (pp, opcode, ModRM byte), with ModRM -1 for "any"."""
     effects: dict[_Key, _Cell] = {}
@@ -198,9 +200,9 @@ def _parse(specification: str) -> dict[_Key, _Cell]:
 
 
 _CONDITIONAL_OPCODES: Final = {(0, 0x70), (1, 0x40), (1, 0x80), (1, 0x90)}
-_LEGACY_MAPS: Final = tuple(map(_parse, (_ONE_BYTE, _TWO_BYTE, _THREE_BYTE_38, _THREE_BYTE_3A)))
-_VEX_MAPS: Final = {1: _parse(_VEX_1), 2: _parse(_VEX_2), 3: _LEGACY_MAPS[3]}
-_EVEX_MAPS: Final = {1: _parse(_EVEX_1), 5: _parse(_EVEX_1)}
+_LEGACY_MAPS: Final = (_ONE_BYTE, _TWO_BYTE, _THREE_BYTE_38, _THREE_BYTE_3A)
+_VEX_MAPS: Final = {1: _VEX_1, 2: _VEX_2, 3: _THREE_BYTE_3A}
+_EVEX_MAPS: Final = {1: _EVEX_1, 5: _EVEX_1}
 
 
 def flags_effect(instruction: Instruction) -> FlagsEffect:
@@ -218,14 +220,14 @@ def flags_effect(instruction: Instruction) -> FlagsEffect:
     if instruction.encoding == LEGACY:
         if (instruction.opcode_map, opcode & 0xF0) in _CONDITIONAL_OPCODES:
             return FlagsEffect(_CONDITIONS[opcode & 15])
-        effects = _LEGACY_MAPS[instruction.opcode_map]
+        effects = _parse(_LEGACY_MAPS[instruction.opcode_map])
         prefix = mandatory_prefix(_prefix_flags(instruction))
     elif instruction.encoding == XOP:
         # AMD's TBM group writes flags; it exists on five processor models only.
         return FlagsEffect(conditional=STATUS_FLAGS)
     else:
         maps = _EVEX_MAPS if instruction.encoding == EVEX else _VEX_MAPS
-        effects = maps.get(instruction.opcode_map, {})
+        effects = _parse(maps.get(instruction.opcode_map, ""))
         prefix = instruction.payload_prefix
     modrm = instruction.modrm
     effect = effects.get((prefix, opcode, -1), NO_EFFECT)
