@@ -66,6 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"pydbi {command}: interrupted", file=sys.stderr)
         return _EXIT_INTERRUPTED
     except pydbi.PydbiError as error:
-        print(f"pydbi {command}: {error}", file=sys.stderr)
+        first_line = str(error).partition("\n")[0]
+        print(f"pydbi {command}: {first_line}", file=sys.stderr)
         return 1
     return status

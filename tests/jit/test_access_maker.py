@@ -65,6 +65,7 @@ def test_references_are_counted(words: memoryview) -> None:
     """Making and dropping lists leaves no reference behind, and takes none away."""
     read = pairs_reader(FIRST, FIELDS)
     objects = [*FIELDS[0], MemoryAccess, FIELDS[1][0]]
+    gc.collect()  # of other tests
     before = [sys.getrefcount(item) for item in objects]
     kept = [read(words) for _ in range(100)]
     del kept
