@@ -1,0 +1,333 @@
+"""Ctrl-C, timers, timeouts and stops reach a guest that never calls back; it can go on then."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import pairwise
+from typing import Any
+
+import pytest
+
+import pydbi
+from tests.compat.harness import BASE, Guest, fate
+from tests.survive.fates import check_fate
+
+PROMPT = 5.0
+"""Seconds: far more than it takes, for the machine may be busy."""
+_MILLION = 1_000_000
+
+LOOPS = {
+    # name: (loop with rcx as its counter, sums up in rdx)
+    "one block": "a: inc rbx; add rdx, rbx; dec rcx; jnz a",
+    "many blocks": "a: inc rbx; jmp b; c: dec rcx; jnz a; jmp end; b: add rdx, rbx; jmp c",
+    "indirect branches": (
+        "lea rsi, [rip + b]; a: inc rbx; jmp rsi; c: dec rcx; jnz a; jmp end; b: add rdx, rbx;jmp c"
+    ),
+    "calls and returns": "a: inc rbx; call f; dec rcx; jnz a; jmp end; f: add rdx, rbx; ret",
+    "indirect calls": (
+        "lea rsi, [rip + f]; a: inc rbx; call rsi; dec rcx; jnz a; jmp end; f: add rdx, rbx; ret"
+    ),
+    "system calls": "a: inc rbx; mov rdi, rcx; mov eax, 39; syscall; mov rcx, rdi; add rdx, rbx; "
+    "dec rcx; jnz a",
+}
+
+
+@contextmanager
+def signal_after(seconds: float, number: int = signal.SIGINT) -> Iterator[None]:
+    """Let another process send this one a signal."""
+    parent = os.getpid()
+    child = os.fork()
+    if child == 0:
+        time.sleep(seconds)
+        os.kill(parent, number)
+        os._exit(0)
+    try:
+        yield
+    finally:
+        os.waitpid(child, 0)
+
+
+def press_ctrl_c(g: Guest, start: int, seconds: float = 0.02) -> int:
+    """Run *g* from *start*, assert that Ctrl-C soon ends that, and return where to go on."""
+    with signal_after(seconds):
+        begin = time.monotonic()
+        with pytest.raises(KeyboardInterrupt):
+            g.vm.run(start, g["end"])
+        assert time.monotonic() - begin < seconds + PROMPT
+    return g.get("rip")
+
+
+def endless(qbdi: Any, text: str = LOOPS["one block"]) -> Guest:
+    """A guest whose counter lasts for years."""
+    g = Guest(qbdi, text)
+    g.set(rbx=0, rdx=0, rcx=1 << 62)
+    return g
+
+
+def finish(g: Guest, rounds: int = 1000) -> None:
+    """Let *g* go on from where it is for so many rounds, and check what it has summed up."""
+    g.set(rcx=rounds, rdi=rounds)
+    assert g.vm.run(g.get("rip"), g["end"])
+    total = g.get("rbx")
+    assert total >= rounds - 1
+    assert g.get("rdx") == total * (total + 1) // 2 & (1 << 64) - 1
+
+
+@pytest.mark.parametrize("name", LOOPS)
+def test_ctrl_c(name: str) -> None:
+    """Ctrl-C ends an endless loop at once, again and again; the guest goes on to the right end."""
+    g = endless(pydbi, LOOPS[name])
+    start = g["start"]
+    for _ in range(3):
+        start = press_ctrl_c(g, start)
+        assert g["start"] <= start < g["end"]
+    finish(g)
+
+
+def test_ctrl_c_beside_pyqbdi(qbdi: Any) -> None:
+    """PyQBDI does not notice Ctrl-C while a guest loops."""
+
+    def press() -> None:
+        g = endless(qbdi)
+        with signal_after(0.02):
+            g.run()
+
+    right = "raises KeyboardInterrupt"
+    check_fate(qbdi, press, pyqbdi="hangs", right=right, reason="the loop goes on")
+
+
+def test_ctrl_c_in_a_string_instruction() -> None:
+    """REP MOVSB over megabytes is interrupted between two rounds of it, and goes on."""
+    g = Guest(pydbi, "again: mov rsi, r8; mov rdi, r9; mov rcx, r10\nat: rep movsb; jmp again")
+    size = 64 << 20
+    memory = pydbi.alignedAlloc(2 * size, 4096)
+    assert memory
+    for offset in range(0, size, 4096):
+        ctypes.memset(memory + offset, offset >> 12 & 0xFF, 4096)
+    g.set(r8=memory, r9=memory + size, r10=size)
+    start = g["start"]
+    for _ in range(4):
+        start = press_ctrl_c(g, start)
+        if start == g["at"]:
+            assert g.get("rsi") - memory == g.get("rdi") - memory - size == size - g.get("rcx")
+    while g.get("rip") != g["at"] or not g.get("rcx"):
+        with pytest.raises(pydbi.GuestTimeout):
+            g.vm.run(g.get("rip"), g["end"], timeout=0.003)
+    done = size - g.get("rcx")
+    assert ctypes.string_at(memory + size, done) == ctypes.string_at(memory, done)
+
+
+def test_ctrl_c_in_a_callback() -> None:
+    """Ctrl-C in a callback comes out of run, from the line where it struck."""
+    g = Guest(pydbi, "inc rbx\nat: inc rbx")
+
+    def wait(vm: Any, gpr: Any, fpr: Any, data: object) -> pydbi.VMAction:
+        time.sleep(5)
+        return pydbi.CONTINUE
+
+    number = g.vm.addCodeAddrCB(g["at"], pydbi.PREINST, wait, None)
+    with signal_after(0.05), pytest.raises(KeyboardInterrupt) as caught:
+        g.run()
+    assert "wait" in [entry.name for entry in caught.traceback]
+    assert g.get("rip") == g["at"]
+    g.vm.deleteInstrumentation(number)
+    rbx = g.get("rbx")
+    assert g.vm.run(g["at"], g["end"])
+    assert g.get("rbx") == rbx + 1
+
+
+def test_ctrl_c_among_native_calls() -> None:
+    """A loop that spends its time in malloc and free, which run natively, is interrupted too."""
+    g = Guest(pydbi, "push rbp\na: mov edi, 64; call r12; mov rdi, rax; call r13; inc rbx; jmp a")
+    library = ctypes.CDLL(None)
+    for register, name in (("r12", "malloc"), ("r13", "free")):
+        g.set(**{register: ctypes.cast(getattr(library, name), ctypes.c_void_p).value or 0})
+    g.set(rbx=0)
+    start = g["start"]
+    for _ in range(3):
+        start = press_ctrl_c(g, start)
+    assert g.get("rbx") > 1000
+
+
+def test_timeouts_of_run(qbdi: Any) -> None:
+    """`timeout` ends an endless loop in time; PyQBDI has no such thing."""
+    if qbdi is not pydbi:
+        assert fate(lambda: endless(qbdi).vm.run(1, 2, timeout=1.0)) == "raises TypeError"
+        return
+    g = endless(pydbi)
+    start = g["start"]
+    for timeout in (0.0, 0.001, 0.02, 0.1):
+        begin = time.monotonic()
+        with pytest.raises(pydbi.GuestTimeout) as caught:
+            g.vm.run(start, g["end"], timeout=timeout)
+        taken = time.monotonic() - begin
+        assert timeout <= taken < timeout + PROMPT
+        error = caught.value
+        assert isinstance(error, TimeoutError)
+        assert error.timeout == timeout
+        start = g.get("rip")
+        assert error.app_address == start
+        assert f"{start:#x}" in str(error)
+    finish(g)
+    g.set(rcx=5)
+    assert g.vm.run(g["start"], g["end"], timeout=60)  # in time: nothing is raised
+    g.set(rcx=40 * _MILLION)
+    assert g.run()  # and the limit is gone
+
+
+def test_timeouts_of_call() -> None:
+    """`call` with a timeout is cut off in the function, and goes on by `run` to its return."""
+    g = Guest(pydbi, "f: xor eax, eax; mov rcx, rdi; a: add rax, rcx; dec rcx; jnz a; ret")
+    assert g.vm.call(g["f"], [10], timeout=5) == (True, 55)
+    rsp = g.get("rsp")
+    for _ in range(3):
+        with pytest.raises(pydbi.GuestTimeout):
+            g.vm.call(g["f"], [1 << 62], timeout=0.02)
+        assert g.get("rsp") == rsp - 0x88  # it is in the function still
+        g.set(rcx=1, rax=70)
+        assert g.vm.run(g["a"], 42)  # what call lets functions return to
+        assert g.get("rax") == 71
+        g.set(rsp=rsp)
+    assert g.vm.call(g["f"], [100]) == (True, 5050)
+
+
+def test_timeout_of_a_stack_that_is_none() -> None:
+    """A timeout beside what else may end a run: it ends with what came first, and is gone."""
+    g = endless(pydbi)
+    assert g.vm.run(1, 2, timeout=1) is False
+    with pytest.raises(TypeError):
+        g.vm.run("start", 2, timeout=1)
+    g.set(rip=0)
+    with pytest.raises(pydbi.GuestFault):
+        Guest(pydbi, "ud2", at=BASE - (1 << 32)).vm.run(BASE - (1 << 32), 5, timeout=1)
+    with pytest.raises(pydbi.GuestTimeout):
+        g.vm.run(g["start"], g["end"], timeout=0.01)
+    finish(g)
+
+
+def test_stop_from_another_thread() -> None:
+    """`stop` lets run end as STOP does: it returns True; the guest can go on."""
+    g = endless(pydbi)
+    g.vm.stop()  # nothing runs: nothing happens
+    start = g["start"]
+    for _ in range(3):
+        timer = threading.Timer(0.02, g.vm.stop)
+        timer.start()
+        begin = time.monotonic()
+        assert g.vm.run(start, g["end"]) is True
+        assert time.monotonic() - begin < PROMPT
+        timer.join()
+        start = g.get("rip")
+        assert start != g["end"]
+    g.vm.stop()
+    finish(g)
+
+
+def test_stop_from_a_signal_handler() -> None:
+    """A Python signal handler stops the guest; it may look at the guest's state first."""
+    g = endless(pydbi)
+    seen = []
+
+    def handler(number: int, frame: object) -> None:
+        seen.append(g.get("rbx"))
+        g.vm.stop()
+
+    signal.signal(signal.SIGUSR1, handler)
+    start = g["start"]
+    for count in range(1, 4):
+        with signal_after(0.02, signal.SIGUSR1):
+            assert g.vm.run(start, g["end"]) is True
+        start = g.get("rip")
+        assert len(seen) == count
+        assert seen[-1] > 0
+    finish(g)
+
+
+def test_other_threads_go_on() -> None:
+    """Python's other threads run while a guest loops, without its help."""
+    g = endless(pydbi)
+    stamps: list[float] = []
+    ending = threading.Event()
+
+    def work() -> None:
+        while not ending.is_set():
+            stamps.append(time.monotonic())
+            time.sleep(0.005)
+        g.vm.stop()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    threading.Timer(0.4, ending.set).start()
+    assert g.run() is True
+    thread.join()
+    assert len(stamps) > 5
+    assert max(after - before for before, after in pairwise(stamps)) < 2.0
+
+
+def test_python_handlers_run_at_their_time() -> None:
+    """setitimer's handlers run while a guest loops, and their exceptions come out of it."""
+    g = endless(pydbi)
+    ticks: list[float] = []
+
+    def handler(number: int, frame: object) -> None:
+        ticks.append(time.monotonic())
+        if len(ticks) == 20:
+            raise LookupError("enough")
+
+    signal.signal(signal.SIGALRM, handler)
+    signal.setitimer(signal.ITIMER_REAL, 0.01, 0.01)
+    with pytest.raises(LookupError, match="enough"):
+        g.run()
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    assert ticks[-1] - ticks[0] < 20 * 0.01 + PROMPT
+    finish(g)
+
+
+def test_after_fork() -> None:
+    """In a forked child timeouts, stops and Ctrl-C work as in the parent."""
+    g = endless(pydbi)
+    with pytest.raises(pydbi.GuestTimeout):
+        g.vm.run(g["start"], g["end"], timeout=0.01)
+
+    def use() -> None:
+        with pytest.raises(pydbi.GuestTimeout):
+            g.vm.run(g.get("rip"), g["end"], timeout=0.01)
+        threading.Timer(0.02, g.vm.stop).start()
+        assert g.vm.run(g.get("rip"), g["end"]) is True
+        with signal_after(0.02), pytest.raises(KeyboardInterrupt):
+            g.vm.run(g.get("rip"), g["end"])
+        finish(g)
+
+    for _ in range(2):
+        assert fate(use, timeout=5) == "lives"
+    use()
+
+
+def test_fork_in_a_callback() -> None:
+    """A callback forks: both processes go on in the guest, and timeouts work in both."""
+    g = endless(pydbi)
+    children: list[int] = []
+
+    def divide(vm: Any, gpr: Any, fpr: Any, data: object) -> pydbi.VMAction:
+        vm.deleteAllInstrumentations()
+        children.append(os.fork())
+        return pydbi.BREAK_TO_VM
+
+    g.vm.addCodeAddrCB(g["a"], pydbi.PREINST, divide, None)
+    passed = False
+    try:
+        with pytest.raises(pydbi.GuestTimeout):
+            g.vm.run(g["start"], g["end"], timeout=0.05)
+        if not children[0]:  # the child has no timer of its own yet: its next limit counts
+            passed = True
+    finally:
+        if children == [0]:
+            os._exit(0 if passed else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(children[0], 0)[1]) == 0
+    finish(g)
