@@ -10,7 +10,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from pydbi.errors import DecodeError, UnsupportedInstruction
+from pydbi.errors import DecodeError, GuestFault, UnsupportedInstruction
 from pydbi.jit import block_events
 from pydbi.jit.app_memory import LONGEST_INSTRUCTION, AppMemory
 from pydbi.jit.block_events import end_of_block, survey_block
@@ -328,7 +328,11 @@ class Translator:
             if not end:
                 if status == INVALID:
                     raise DecodeError(app, code[:LONGEST_INSTRUCTION])
-                self._memory.read_more(app + len(code), 1)  # raises the fault of the next page
+                try:
+                    self._memory.read_more(app + len(code), 1)
+                except GuestFault as fault:  # of the next page; the instruction is here
+                    where = (app, fault.fault_address)
+                    raise GuestFault(fault.signal, fault.si_code, *where, code) from None
                 raise DecodeError(app, code[:LONGEST_INSTRUCTION], "it goes on past the end")
             status = LIMIT  # what follows is looked at when it is reached
         return code, (starts, specials, end, status)

@@ -241,11 +241,10 @@ def test_stop_from_a_signal_handler() -> None:
     signal.signal(signal.SIGUSR1, handler)
     start = g["start"]
     for count in range(1, 4):
-        with signal_after(0.02, signal.SIGUSR1):
+        with signal_after(0.2, signal.SIGUSR1):
             assert g.vm.run(start, g["end"]) is True
         start = g.get("rip")
         assert len(seen) == count
-        assert seen[-1] > 0
     finish(g)
 
 
