@@ -120,7 +120,7 @@ def test_signal_handler_that_raises(run_in_child: Child, position: str) -> None:
         scene.set(rbx=0, rdx=0)
         address = scene.base
         for _ in range(5):
-            signal.setitimer(signal.ITIMER_REAL, 0.01)
+            signal.setitimer(signal.ITIMER_REAL, 0.1)
             with pytest.raises(AlarmError):
                 scene.vm.run(address, scene["end"])
             address = scene.register("rip")
