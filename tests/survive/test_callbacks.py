@@ -76,7 +76,7 @@ def test_exceptions(kind: str) -> None:
             return [] if kind == "rule" else pydbi.CONTINUE
 
         KINDS[kind](pydbi, g, act)
-        start, raised = g["start"], 0
+        start, raised, others = g["start"], 0, 0
         while raised < 12:
             try:
                 assert g.vm.run(start, g["end"])
@@ -86,6 +86,7 @@ def test_exceptions(kind: str) -> None:
                 raised += 1
                 start = g.get("rip")
                 assert not g.vm._dispatcher.running
+        assert not others
         assert raised or kind == "new block"
         g.vm.deleteAllInstrumentations()
         if g.get("rip") != g["end"]:
