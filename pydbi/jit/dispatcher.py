@@ -27,7 +27,7 @@ from pydbi.jit.context import (
 from pydbi.jit.faults import drop_abandoned_excursions, guest_fault
 from pydbi.jit.kicks import Kicks
 from pydbi.jit.signals import prepare_thread
-from pydbi.jit.syscalls import on_syscall
+from pydbi.jit.syscalls import SYSCALL_SIZE
 
 if TYPE_CHECKING:
     from pydbi.jit.engine import Engine
@@ -41,9 +41,6 @@ _STOP_REQUEST = SLOT["STOP_REQUEST"] >> 3
 _RUNNING = SLOT["RUNNING"] >> 3
 _ENTER = -1
 """In place of a reason to have left the cache: it is to be entered."""
-
-
-SYSCALL_SIZE = 2
 
 
 class Dispatcher:
@@ -215,7 +212,7 @@ class Dispatcher:
                         origin = 0
                         if site == EXIT_SYSCALL:
                             stats.system_calls += 1
-                            code = on_syscall(engine, reason)
+                            app, code = engine.system_calls.on_exit(reason)
                         elif site == EXIT_STALE:
                             engine.drop_stale(app)
                 elif reason == REASON_LOOKUP:

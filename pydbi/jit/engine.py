@@ -17,10 +17,12 @@ from pydbi.jit.guest import Guest, release_guest
 from pydbi.jit.inspector import Inspector
 from pydbi.jit.instrumentation import InstrumentedRanges
 from pydbi.jit.instruments import Instruments
+from pydbi.jit.library_calls import library_calls
 from pydbi.jit.linker import Linker
 from pydbi.jit.lookup import LookupTable, SecondLevel
 from pydbi.jit.registrar import Registrar
 from pydbi.jit.signals import install_handlers
+from pydbi.jit.syscalls import SystemCalls
 from pydbi.jit.translator import Translator
 from pydbi.jit.vectors import CallbackVectors, release_vectors
 from pydbi.types import CodeCheck, Options
@@ -67,14 +69,28 @@ Stats.__doc__ += "".join(f"        {name}: {text}.\n" for name, text in _COUNTER
 
 
 class Engine:
-    """Everything behind a VM."""
+    """Everything behind a VM.
 
-    def __init__(self, vm: object, arena_size: int = ARENA_SIZE) -> None:
+    Args:
+        vm: what callbacks are given; it is not kept alive.
+        arena_size: bytes of code that an arena of the cache can hold.
+        memory: the guest's memory as far as it is code; by default that of this process.
+        system_calls: makes what handles the guest's; by default it is a library's.
+    """
+
+    def __init__(
+        self,
+        vm: object,
+        arena_size: int = ARENA_SIZE,
+        memory: AppMemory | None = None,
+        system_calls: Callable[[Engine], SystemCalls] = library_calls,
+    ) -> None:
         install_handlers()
         self.vm: Callable[[], Any] = weakref.ref(vm)
         self.stats = Stats()
         self.guest = Guest()
-        self.memory = AppMemory()
+        self.memory = memory or AppMemory()
+        self.system_calls = system_calls(self)
         self.ranges = InstrumentedRanges()
         self.registrar = Registrar(self)
         self.instruments = Instruments(self)

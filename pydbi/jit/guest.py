@@ -28,7 +28,6 @@ from pydbi.jit.context import (
 )
 from pydbi.jit.states import FPRState, GPRState
 from pydbi.jit.stubs import AVX, AVX512, NONE, SSE, stubs
-from pydbi.jit.syscalls import syscall_table
 from pydbi.types import VMAction
 
 THUNK_SIZE = 4096
@@ -101,7 +100,6 @@ class Guest:
         slots = stubs().fixed_slots()
         slots[SLOT["SELF"]] = self.address
         slots[SLOT["REASON"]] = REASON_NONE
-        slots[SLOT["SYSCALL_TABLE"]] = syscall_table()
         slots[SLOT["VECTORCALL"]] = _vectorcall_address()
         slots[SLOT["PY_DECREF"]] = _address_of("Py_DecRef")
         slots[SLOT["PY_CONTINUE"]] = id(VMAction.CONTINUE)
