@@ -6,6 +6,9 @@
 
 .set SYS_rt_sigreturn, 15
 .set SYS_rt_sigaction, 13
+.set SYS_getpid, 39
+.set SYS_gettid, 186
+.set SYS_rt_tgsigqueueinfo, 297
 
 # Offsets in ucontext_t (sys/ucontext.h) and siginfo_t (bits/types/siginfo_t.h).
 .set UC_R8,  40
@@ -28,14 +31,20 @@
 .set UC_EFLAGS, 176
 .set UC_ERR, 192
 .set UC_TRAPNO, 200
+.set UC_SIGMASK, 296
 .set SI_CODE, 8
 .set TRAP_TRACE, 2
 .set EFLAGS_TF, 0x100
+# In slot STEPPING, beside TF: it has arrived in the cache. (In EFLAGS, which it gets into, this is 1.)
+.set ARRIVED_BIT, 1
+.set ARRIVED, 1 << ARRIVED_BIT
 .set SIGTRAP, 5
 .set SI_ADDR, 16
 
         .globl  safe_copy, fault_handler_fsgsbase, fault_handler_prctl, signal_restorer
         .globl  previous_actions, contexts, kick_handler_fsgsbase, kick_handler_prctl
+        .globl  guest_handler_fsgsbase, guest_handler_prctl, guest_actions
+        .globl  host_handler_fsgsbase, host_handler_prctl, host_actions
 
 # int safe_copy(void *to, const void *from, size_t size): 0, or 1 if some byte cannot be accessed.
 safe_copy:
@@ -127,57 +136,194 @@ fault_handler_\base:
         jmp     previous_action         # a fault of the host's own
 .endm
 
-# A kick: whoever sent it wants the guest of this thread to leave the cache soon. Translated code is
-# left at once, wherever it is; Python brings it to an instruction boundary. What a lookup has begun is
-# stepped through. In host code it is noted, and seen on the way back into the cache; where that is not
-# the case it is lost, but a kick that matters is sent again.
+# Is rax in code between the cache and Python that looks at KICKED first and then goes on into the
+# cache? It is stepped through. Else jump to \outside. Clobbers rcx.
+.macro if_on_the_way_in outside
+        lea     rcx, lookup_begin[rip]
+        cmp     rax, rcx
+        jb      2f
+        lea     rcx, native_end[rip]    # the native stubs follow
+        cmp     rax, rcx
+        jb      4f
+2:      cmp     rax, [r8 + CTX_ENTER]
+        jb      3f
+        cmp     rax, [r8 + CTX_ENTER_END]
+        jb      4f
+3:      cmp     rax, [r8 + CTX_GATE_RESUME]
+        jb      \outside
+        cmp     rax, [r8 + CTX_GATE_RESUME_END]
+        jae     \outside
+4:
+.endm
+
+# What a kick and a signal for the guest do: translated code is left at once, wherever it is; Python
+# brings it to an instruction boundary. In host code it is noted, and seen on the way back into the
+# cache. What cannot see it is stepped through, with \flags in slot STEPPING; else jump to \done.
+.macro make_leave flags, done
+        cmp     qword ptr [r8 + CTX_RUNNING], 0
+        je      \done
+        mov     r10d, REASON_KICK
+        if_in_cache guest_stops
+        mov     qword ptr [r8 + CTX_KICKED], 1
+        cmp     qword ptr [r8 + CTX_STEPPING], 0
+        jne     \done                  # it is on its way already
+        if_on_the_way_in \done
+        mov     qword ptr [r8 + CTX_STEPPING], \flags
+        or      qword ptr [rdx + UC_EFLAGS], EFLAGS_TF
+.endm
+
+# A kick: whoever sent it wants the guest of this thread to leave the cache soon. However many come, it
+# gets on: where it enters the cache, a kick is lost. One that matters is sent again.
 .macro kick_handler base
 kick_handler_\base:
         find_context \base
         test    r8, r8
         jz      6f
-        cmp     qword ptr [r8 + CTX_RUNNING], 0
-        je      6f
-        mov     r10d, REASON_KICK
-        if_in_cache guest_stops
-        mov     qword ptr [r8 + CTX_KICKED], 1
-        lea     rcx, lookup_begin[rip]
-        cmp     rax, rcx
+        cmp     rax, [r8 + CTX_ENTER]
+        jb      1f
+        cmp     rax, [r8 + CTX_ENTER_END]
         jb      6f
-        lea     rcx, lookup_end[rip]
-        cmp     rax, rcx
-        jae     6f
-        mov     qword ptr [r8 + CTX_STEPPING], EFLAGS_TF
-        or      qword ptr [rdx + UC_EFLAGS], EFLAGS_TF
+1:      make_leave EFLAGS_TF, 6f
 6:      ret
+.endm
+
+# A signal that the guest has a handler for. It is noted, with all the kernel says about it, and
+# delivered where the guest is at an instruction boundary. Until then the kernel keeps more of them.
+.macro guest_handler base
+guest_handler_\base:
+        find_context \base
+        test    r8, r8
+        jz      no_guest
+        mov     rcx, [r8 + CTX_ACTIVE]
+        or      rcx, [r8 + CTX_RUNNING]
+        jz      no_guest
+        lea     ecx, [rdi - 1]
+        bts     [r8 + CTX_PENDING], rcx
+        bts     [rdx + UC_SIGMASK], rcx
+        jc      1f                      # sigsuspend and its kin: it is blocked behind them
+        bts     [r8 + CTX_NEWLY_BLOCKED], rcx
+1:      shl     ecx, SIGINFO_SHIFT
+        lea     r9, [r8 + rcx + CTX_SIGINFO]
+        xor     ecx, ecx
+2:      mov     r10, [rsi + rcx]
+        mov     [r9 + rcx], r10
+        add     ecx, 8
+        cmp     ecx, 1 << SIGINFO_SHIFT
+        jb      2b
+        make_leave EFLAGS_TF | ARRIVED, 6f
+6:      ret
+.endm
+
+# A handler of the host's, C code, that may strike while the guest's thread pointer is in force.
+.macro host_handler base
+host_handler_\base:
+        find_context \base
+        lea     rcx, host_actions[rip]
+        mov     rcx, [rcx]
+        mov     eax, edi
+        shl     eax, 5
+        mov     rax, [rcx + rax]
+        test    r8, r8
+        jz      1f
+        cmp     qword ptr [r8 + CTX_RUNNING], 0
+        je      1f
+        push    rbx
+        push    r12
+        sub     rsp, 8
+        mov     rbx, r8
+    .ifc \base, fsgsbase
+        rdfsbase r12
+        cmp     r12, [rbx + CTX_HOST_FS]
+        je      2f
+        mov     rcx, [rbx + CTX_HOST_FS]
+        wrfsbase rcx
+        call    rax
+        wrfsbase r12
+    .else
+        push    rdi
+        push    rsi
+        push    rdx
+        push    rax
+        lea     rsi, [rsp + 32]
+        mov     edi, ARCH_GET_FS
+        mov     eax, SYS_arch_prctl
+        syscall
+        mov     r12, [rsp + 32]
+        mov     rsi, [rbx + CTX_HOST_FS]
+        mov     edi, ARCH_SET_FS
+        mov     eax, SYS_arch_prctl
+        syscall
+        pop     rax
+        pop     rdx
+        pop     rsi
+        pop     rdi
+        call    rax
+        mov     rsi, r12
+        mov     edi, ARCH_SET_FS
+        mov     eax, SYS_arch_prctl
+        syscall
+    .endif
+        add     rsp, 8
+        pop     r12
+        pop     rbx
+        ret
+2:      add     rsp, 8
+        pop     r12
+        pop     rbx
+1:      jmp     rax
 .endm
         fault_handler fsgsbase
         fault_handler prctl
         kick_handler fsgsbase
         kick_handler prctl
+        guest_handler fsgsbase
+        guest_handler prctl
+        host_handler fsgsbase
+        host_handler prctl
 
-# One instruction was executed with TF set: on the way into the cache, or in a lookup, it goes on so
-# until one instruction of the cache is executed: then it leaves. On the way out, TF goes.
+# A signal that the guest has a handler for, while no guest is under way on this thread: the handler
+# runs natively, or, if it belongs to a program, the signal goes to the program's thread.
+no_guest:
+        lea     rcx, guest_actions[rip]
+        mov     rcx, [rcx]
+        mov     eax, edi
+        shl     eax, 5
+        mov     rax, [rcx + rax]
+        cmp     rax, 1
+        ja      4f
+        mov     r8d, [rcx]
+        test    r8d, r8d
+        jz      5f
+        mov     eax, SYS_gettid
+        syscall
+        cmp     eax, r8d
+        je      5f
+        mov     r10, rsi
+        mov     edx, edi
+        mov     esi, r8d
+        mov     eax, SYS_getpid
+        syscall
+        mov     edi, eax
+        mov     eax, SYS_rt_tgsigqueueinfo
+        syscall
+5:      ret
+4:      jmp     rax
+
+# One instruction was executed with TF set: on the way into the cache it goes on so until it arrives
+# there, or, if it was made to step by Python, until one instruction there is executed: then it leaves.
+# On the way out, TF goes.
 stepped:
         mov     r10d, REASON_KICK
         if_in_cache stepped_enough
-        lea     rcx, lookup_begin[rip]
-        cmp     rax, rcx
-        jb      7f
-        lea     rcx, lookup_end[rip]
-        cmp     rax, rcx
-        jb      8f
-7:      cmp     rax, [r8 + CTX_ENTER]
-        jb      9f
-        cmp     rax, [r8 + CTX_ENTER_END]
-        jb      8f
+        if_on_the_way_in 9f
+        ret
 9:      and     qword ptr [rdx + UC_EFLAGS], ~EFLAGS_TF
         mov     qword ptr [r8 + CTX_STEPPING], 0
         mov     qword ptr [r8 + CTX_KICKED], 1  # if this is a gate, its way back will see it
 8:      ret
 stepped_enough:
-        bts     qword ptr [r8 + CTX_STEPPING], 0
-        jnc     8b                      # it has arrived in the cache, but executed nothing there
+        bts     qword ptr [r8 + CTX_STEPPING], ARRIVED_BIT
+        jnc     8b
         mov     qword ptr [r8 + CTX_STEPPING], 0
 
 # Translated code stops here: r8 = context, r10d = why. Store what the guest had, and go on in leave_tail
@@ -247,6 +393,10 @@ signal_restorer:
 
         .balign 8
 previous_actions:                       # the address of the table; Python fills it in
+        .quad   0
+guest_actions:                          # likewise
+        .quad   0
+host_actions:                           # likewise
         .quad   0
 contexts:                               # the table of all contexts, ended by a 0; Python fills it in
         .quad   0

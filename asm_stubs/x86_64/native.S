@@ -9,7 +9,7 @@
         .include "macros.inc"
         .text
 
-        .globl  native_call, native_return
+        .globl  native_call, native_return, native_end
 # The guest is at the entry of the native function NATIVE_TARGET, all its registers live.
 native_call:
         mov     gs:[CTX_SCRATCH_0], rax
@@ -89,3 +89,4 @@ native_return:
         mov     r11, gs:[CTX_SCRATCH_1]
         jmp     lookup_absent
 9:      ud2                             # an excursion that we did not start cannot return here
+native_end:

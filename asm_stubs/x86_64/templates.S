@@ -118,6 +118,7 @@ template_call_thunk.entry = . - 8       # 8 bytes: cache address of the call blo
         cmp     [rdi + CTX_THREAD], rcx
         jne     3f
         mov     qword ptr [rdi + CTX_STOP_REQUEST], 0
+        mov     qword ptr [rdi + CTX_ACTIVE], 1
         mov     [rdi + CTX_ENTRY], rax
         jmp     qword ptr [rdi + CTX_ENTER]
 1:      mov     eax, REASON_REENTERED
@@ -140,6 +141,7 @@ template_call_return:
         mov     rsp, gs:[CTX_CALL_RSP]
         mov     qword ptr gs:[CTX_RIP], 0x11223344
 template_call_return.rip = . - 4        # 4 bytes: the return address
+        mov     qword ptr gs:[CTX_ACTIVE], 0
         mov     dword ptr gs:[CTX_REASON], REASON_RETURNED
         jmp     qword ptr gs:[CTX_LEAVE]
 template_call_return.end:

@@ -30,6 +30,7 @@ PROTOTYPES: dict[str, Prototype] = {
     "mmap": Prototype((_ADDRESS, c_size_t, c_int, c_int, c_int, _OFFSET), _ADDRESS),
     "munmap": Prototype((_ADDRESS, c_size_t), c_int),
     "mprotect": Prototype((_ADDRESS, c_size_t, c_int), c_int),
+    "madvise": Prototype((_ADDRESS, c_size_t, c_int), c_int),
     # The C heap: <stdlib.h>.
     "malloc": Prototype((c_size_t,), _ADDRESS),
     "aligned_alloc": Prototype((c_size_t, c_size_t), _ADDRESS),
@@ -51,11 +52,18 @@ PROT_NONE = 0
 PROT_READ = 1
 PROT_WRITE = 2
 PROT_EXEC = 4
+MAP_SHARED = 0x1
 MAP_PRIVATE = 0x2
+MAP_FIXED = 0x10
 MAP_ANONYMOUS = 0x20
 MAP_NORESERVE = 0x4000
 MAP_FIXED_NOREPLACE = 0x100000
 MAP_FAILED = (1 << 64) - 1
+MADV_DONTFORK = 10
+
+# <asm/unistd_64.h>, <linux/memfd.h>
+SYS_MEMFD_CREATE = 319
+MFD_CLOEXEC = 1
 
 # <elf.h>: keys of getauxval.
 AT_HWCAP2 = 26

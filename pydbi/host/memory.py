@@ -19,7 +19,6 @@ from pydbi.host.libc import (
     MAP_FIXED_NOREPLACE,
     MAP_NORESERVE,
     MAP_PRIVATE,
-    PROT_EXEC,
     PROT_NONE,
     PROT_READ,
     PROT_WRITE,
@@ -68,14 +67,24 @@ def map_memory(
     if fixed_noreplace:
         flags |= MAP_FIXED_NOREPLACE
     size = page_ceil(size)
-    what = f"mapping {size:#x} bytes at {address:#x}" if address else f"mapping {size:#x} bytes"
-    result: int = libc.mmap(address, size, protection, flags, -1, 0)
-    if result == MAP_FAILED:
-        raise last_error(what)
+    result = map_pages(size, protection, address, flags)
     if fixed_noreplace and result != address:
         # Linux before 4.17 takes the unknown flag for a hint.
         unmap_memory(result, size)
-        raise OSError(17, f"{what}: the address is in use")
+        raise OSError(17, f"mapping {size:#x} bytes at {address:#x}: the address is in use")
+    return result
+
+
+def map_pages(size: int, protection: int, address: int, flags: int, descriptor: int = -1) -> int:
+    """Call mmap with `PROT_` and `MAP_` values of `pydbi.host.libc`, and return the address.
+
+    Raises:
+        OSError: the kernel refused; the message names address and size.
+    """
+    result: int = libc.mmap(address, size, protection, flags, descriptor, 0)
+    if result == MAP_FAILED:
+        where = f" at {address:#x}" if address else ""
+        raise last_error(f"mapping {size:#x} bytes{where}")
     return result
 
 
@@ -99,9 +108,7 @@ def protect_memory(address: int, size: int, protection: int) -> None:
         raise last_error(f"protecting {size:#x} bytes at {address:#x}")
 
 
-def map_near(
-    low: int, high: int, size: int, protection: int = PROT_READ | PROT_WRITE | PROT_EXEC
-) -> int:
+def map_near(low: int, high: int, size: int, protection: int = PROT_READ | PROT_WRITE) -> int:
     """Map *size* bytes as close to [*low*, *high*) as possible and return their address.
 
     Code anywhere in either of the two regions reaches every byte of the other with a signed 32-bit

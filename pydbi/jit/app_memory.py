@@ -22,6 +22,32 @@ _SEGV_ACCERR = 2
 _SI_KERNEL = 128
 _USER_END, _KERNEL_START = 1 << 47, (1 << 64) - (1 << 47)
 _COPY_PAGES = 3
+_overlays: dict[int, bytes] = {}
+
+
+def overlay(address: int, original: bytes) -> None:
+    """Let every guest of this process find *original* at *address*, whatever has been written there.
+
+    It is for jumps that pydbi itself writes into code; empty bytes take the overlay away.
+    """
+    if original:
+        _overlays[address] = original
+    else:
+        _overlays.pop(address, None)
+
+
+def _with_overlays(address: int, data: bytes) -> bytes:
+    end = address + len(data)
+    for place, original in list(_overlays.items()):
+        low, high = max(place, address), min(place + len(original), end)
+        if low < high:
+            part = original[low - place : high - place]
+            data = data[: low - address] + part + data[high - address :]
+    return data
+
+
+def _has_overlay(start: int, end: int) -> bool:
+    return any(start - len(code) < place < end for place, code in list(_overlays.items()))
 
 
 class AppMemory:
@@ -82,7 +108,8 @@ class AppMemory:
         """Return *size* readable bytes (at most two pages), or None if some cannot be read."""
         if size > len(self._buffer) or stubs().safe_copy(self._buffer_address, address, size):
             return None
-        return bytes(self._buffer_view[:size])
+        data = bytes(self._buffer_view[:size])
+        return _with_overlays(address, data) if _overlays else data
 
     def write_data(self, address: int, data: bytes) -> bool:
         """Write *data* (at most two pages) and return whether that was possible."""
@@ -127,7 +154,8 @@ class AppMemory:
         page = self.read_data(start, PAGE_SIZE)
         if page is None:  # unmapped since, or beyond the end of its file
             raise GuestFault(SIGSEGV, _SEGV_MAPERR, app, app)
-        if not mapping.permission & Permission.PF_WRITE:
+        # Comparing the bytes again and again would find what the overlay hides.
+        if not mapping.permission & Permission.PF_WRITE or _has_overlay(start, start + PAGE_SIZE):
             self._pages[app >> PAGE_SHIFT] = page
         return page
 

@@ -68,6 +68,10 @@ class Broker:
         first = stubs().address >> 12
         self.pages.update(range(first, (stubs().address + stubs().size + 4095) >> 12))
 
+    def is_native(self, address: int) -> bool:
+        """Whether the code at *address* runs natively."""
+        return address in self.functions or address >> 12 in self.pages
+
 
 @cache
 def broker() -> Broker:

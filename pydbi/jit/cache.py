@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from pydbi.errors import CacheError
-from pydbi.host.libc import PROT_EXEC, PROT_READ, PROT_WRITE
-from pydbi.host.memory import map_memory, map_near, unmap_memory, view
+from pydbi.host.code_memory import CodeMemory
+from pydbi.host.memory import map_memory, unmap_memory, view
 from pydbi.jit.block_index import BlockIndex
 from pydbi.jit.context import FIRST_EXIT, GATE_RECORD_SIZE
 from pydbi.jit.events import EventPoint, Report
@@ -42,7 +42,6 @@ FIRST_INDEX = _CHUNK
 assert FIRST_INDEX >= FIRST_EXIT
 _CALL_TYPE = ctypes.PYFUNCTYPE(ctypes.c_uint)
 _MANY = 1 << 64
-_PROTECTION = PROT_READ | PROT_WRITE | PROT_EXEC
 
 
 class CacheFull(Exception):  # noqa: N818
@@ -127,6 +126,8 @@ class Arena:
     """A region of executable memory within reach of the code it translates.
 
     Attributes:
+        memory: its bytes. They are written here and executed at `address`; the two need not be the
+            same pages.
         code_top, data_top: what lies between is free.
         last_code: where the block that was placed last begins.
         far_top, far_end: what lies between is free for code that is rarely executed.
@@ -134,18 +135,16 @@ class Arena:
         stub_base: the stub of exit *index* is at ``stub_base + EXIT_STUB_SIZE * index``.
     """
 
-    def __init__(self, size: int, low: int = 0, high: int = 0) -> None:
-        """Map *size* bytes near [*low*, *high*), or anywhere.
+    def __init__(self, size: int, near: tuple[int, int] | None, mapped_twice: bool) -> None:
+        """Map *size* bytes near [low, high), or anywhere.
 
         Raises:
             CacheError: no memory is free there.
         """
-        if high:
-            self.address = map_near(low, high, size, _PROTECTION)
-        else:
-            self.address = map_memory(size, _PROTECTION)
+        self._pages = CodeMemory(size, near, mapped_twice, self._extents)
+        self.memory = self._pages.memory
+        self.address = self._pages.address
         self.end = self.address + size
-        self.memory = view(self.address, size)
         self.low_reach = self.end - REACH
         self.high_reach = self.address + REACH
         self.reset()
@@ -158,6 +157,19 @@ class Arena:
         self.far_top = self.far_end = 0
         self.next_exit = self.exit_limit = 0
         self.stub_base = 0
+
+    def map_again(self, mapped_twice: bool) -> None:
+        """Replace its memory, at the same address."""
+        self._pages.map_again(mapped_twice)
+        self.memory = self._pages.memory
+        self.reset()
+
+    def _extents(self) -> Iterable[tuple[int, int]]:
+        return (self.address, self.code_top), (self.data_top, self.end)
+
+    def close(self) -> None:
+        """Give its memory back."""
+        self._pages.close()
 
     def reaches(self, address: int) -> bool:
         """Whether all code in this arena reaches *address* with a 32-bit displacement."""
@@ -178,7 +190,7 @@ class Arena:
             CacheFull: there is no room.
         """
         if self.far_end - self.far_top < size:
-            chunk = max(size, _FAR_CHUNK)
+            chunk = max(size + 7 & -8, _FAR_CHUNK)
             if self.data_top - chunk - code_top < HEADROOM // 2:
                 raise CacheFull
             self.data_top -= chunk
@@ -186,17 +198,22 @@ class Arena:
         return self.far_top
 
     def add_data(self, data: bytes | bytearray) -> int:
-        """Put *data* at the arena's far end and return its address."""
-        self.data_top -= len(data)
-        offset = self.data_top - self.address
+        """Put *data* right below `data_top` and return its address.
+
+        `data_top` stays a multiple of 8, and so 8 bytes are aligned: the guest may have set AC.
+        """
+        place = self.data_top - len(data)
+        self.data_top = place & -8
+        offset = place - self.address
         self.memory[offset : offset + len(data)] = data
-        return self.data_top
+        return place
 
 
 class CodeCache:
     """All generated code of a VM, and the maps from app addresses to it and back.
 
     Attributes:
+        mapped_twice: whether arenas are writable at one address and executable at another.
         far_arena: the one for code that no arena can lie near to, if there is such code.
         entries: cache address of the live block at each app address.
         exits: (app address it goes to, cache address of the displacement that decides where it
@@ -222,12 +239,14 @@ class CodeCache:
             instructions are some of the block's.
         far_ways: (app address, cache address of the displacement of the jump) by which a piece of
             these is left, by its gates.
+        call_blocks: the blocks by which these enter the cache, by `Block.code`.
         calls: what calls a function from Python, by its app address; see `add_call`.
         syscall_resumes: cache address behind a system call, by exit index.
     """
 
     def __init__(self, arena_size: int = ARENA_SIZE) -> None:
         self.arena_size = arena_size
+        self.mapped_twice = False
         self.arenas: list[Arena] = []
         self.far_arena: Arena | None = None
         self._without_room: set[int] = set()
@@ -239,6 +258,7 @@ class CodeCache:
         self.far_ways: dict[int, tuple[int, int]] = {}
         self._index = BlockIndex(self.blocks, self.far_pieces)
         self.calls: dict[int, Callable[[], int]] = {}
+        self.call_blocks: set[int] = set()
         self.syscall_resumes: dict[int, int] = {}
         self.points: list[tuple[int, ...]] = []
         self.event_points: list[EventPoint] = []
@@ -284,6 +304,7 @@ class CodeCache:
         self.instruction_readers.clear()
         self.sequence_readers.clear()
         self.calls.clear()
+        self.call_blocks.clear()
         self.syscall_resumes.clear()
         self.fallen.clear()
         self._by_page.clear()
@@ -291,6 +312,12 @@ class CodeCache:
         self._stub_chunks[:] = [0]  # the first indices are not exits
         self.exits[:] = [(0, 0)] * _CHUNK
         self.record_count = 0
+
+    def map_arenas(self, mapped_twice: bool) -> None:
+        """Map all arenas once or twice from now on. Afterwards all blocks must be forgotten."""
+        for arena in self.arenas:
+            arena.map_again(mapped_twice)
+        self.mapped_twice = mapped_twice
 
     def arena_for(self, app: int, low: int, high: int) -> Arena:
         """Return an arena that reaches *app*, near [*low*, *high*) if it has to be made.
@@ -303,14 +330,14 @@ class CodeCache:
                 return arena
         for near, far in () if low in self._without_room else ((low, high), (app, app + 1)):
             try:
-                arena = Arena(self.arena_size, near, far)
+                arena = Arena(self.arena_size, (near, far), self.mapped_twice)
                 break
             except CacheError:
                 continue
         else:
             self._without_room.add(low)
             if self.far_arena is None:
-                self.far_arena = Arena(self.arena_size)
+                self.far_arena = Arena(self.arena_size, None, self.mapped_twice)
                 self.arenas.append(self.far_arena)
             return self.far_arena
         self.arenas.append(arena)
@@ -462,7 +489,7 @@ class CodeCache:
     def close(self) -> None:
         """Give all memory back."""
         for arena in self.arenas:
-            unmap_memory(arena.address, arena.end - arena.address)
+            arena.close()
         self.arenas.clear()
         self.far_arena = None
         unmap_memory(self.records_address, GATE_RECORDS * GATE_RECORD_SIZE)

@@ -30,6 +30,11 @@ ZMM_OFFSET: Final = FPR_OFFSET + 512
 OPMASK_OFFSET: Final = ZMM_OFFSET + 32 * 64
 """k0-k7, 8 bytes each."""
 
+SIGINFO_OFFSET: Final = 0x1000
+SIGINFO_SIZE: Final = 128
+SIGNALS: Final = 64
+"""What the kernel said about each pending signal: a siginfo_t for every number from 1 on."""
+
 CACHE_RANGES_OFFSET: Final = 0xF00
 CACHE_RANGES_COUNT: Final = 15
 """The VM's generated code as pairs (low, high) of addresses, ended by a pair of zeros."""
@@ -59,6 +64,7 @@ _SLOT_NAMES: Final = (
     "RESUME",  # cache address at which a gate goes on
     "CALL_RSP",  # rsp when a function was called from Python
     "RUNNING",  # 1 from entering the cache until it is left
+    "ACTIVE",  # 1 from the start of a run until its end, in Python too
     # What leaves the cache says why.
     "REASON",  # exit index, or one of the REASON_ values below
     "GATE_INDEX",  # which gate record; the upper half is 0 while its callback is running
@@ -102,10 +108,14 @@ _SLOT_NAMES: Final = (
     "FAULT_TRAP",
     "FAULT_ERROR",
     "ENTER_END",  # behind the stub in slot ENTER
+    "GATE_RESUME_END",
     "INTERRUPTED_REASON",  # REASON as it was when a kick came, maybe between a stub's instructions
     "KICKED",  # not 0: a kick came while host code was executing
     "STOP_REQUEST",  # not 0: somebody wants this run to stop
     "STEPPING",  # TF of EFLAGS while the guest is brought to an instruction boundary, else 0
+    # Signals that the guest has a handler for, a bit each, from bit 0 for number 1.
+    "PENDING",  # those that have come and are still to be delivered
+    "NEWLY_BLOCKED",  # those of them that the handler has blocked
     # Counters that machine code keeps.
     "COUNT_L2_HITS",
     "COUNT_NATIVE_CALLS",
@@ -170,6 +180,8 @@ def assembler_symbols() -> dict[str, int]:
         "CTX_OPMASK": OPMASK_OFFSET,
         "CTX_CACHE_RANGES": CACHE_RANGES_OFFSET,
         "CTX_NATIVE_STACK": NATIVE_STACK_OFFSET,
+        "CTX_SIGINFO": SIGINFO_OFFSET,
+        "SIGINFO_SHIFT": SIGINFO_SIZE.bit_length() - 1,
         "CTX_TABLE": TABLE_OFFSET,
         "NATIVE_STACK_ENTRIES": NATIVE_STACK_ENTRIES,
         "REASON_LOOKUP": REASON_LOOKUP,

@@ -5,10 +5,11 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from signal import SIGILL
 from threading import get_ident, get_native_id
 from typing import TYPE_CHECKING
 
-from pydbi.errors import PydbiError, ReentryError
+from pydbi.errors import DecodeError, GuestFault, PydbiError, ReentryError
 from pydbi.jit.actions import Actions, Next, StopRun
 from pydbi.jit.cache import EXIT_DEAD, EXIT_STALE, EXIT_SYSCALL
 from pydbi.jit.context import (
@@ -24,7 +25,7 @@ from pydbi.jit.context import (
     REASON_RETURNED,
     SLOT,
 )
-from pydbi.jit.faults import drop_abandoned_excursions, guest_fault
+from pydbi.jit.faults import drop_abandoned_excursions, guest_fault, settle_fault
 from pydbi.jit.kicks import Kicks
 from pydbi.jit.signals import prepare_thread
 from pydbi.jit.syscalls import SYSCALL_SIZE
@@ -38,7 +39,10 @@ _RIP = GPR_OFFSET["rip"] >> 3
 _INSIDE, _OUTSIDE = SLOT["INSIDE"] >> 3, SLOT["OUTSIDE"] >> 3
 _REASON = SLOT["REASON"] >> 3
 _STOP_REQUEST = SLOT["STOP_REQUEST"] >> 3
-_RUNNING = SLOT["RUNNING"] >> 3
+_STEPPING = SLOT["STEPPING"] >> 3
+_RUNNING, _ACTIVE = SLOT["RUNNING"] >> 3, SLOT["ACTIVE"] >> 3
+_PENDING = SLOT["PENDING"] >> 3
+_ILL_ILLOPN = 2
 _ENTER = -1
 """In place of a reason to have left the cache: it is to be entered."""
 
@@ -109,6 +113,7 @@ class Dispatcher:
         words = engine.guest.words
         reason = words[_REASON] & 0xFFFFFFFF
         words[_REASON] = REASON_NONE
+        words[_STEPPING] = 0
         if reason >= FIRST_EXIT:
             app, site = engine.cache.exits[reason]
             words[_RIP] = app - SYSCALL_SIZE if site == EXIT_SYSCALL else app
@@ -162,6 +167,8 @@ class Dispatcher:
             if engine.instruments.transfers:
                 words[_INSIDE] = app in engine.ranges
                 words[_OUTSIDE] = not words[_INSIDE]
+        words[_ACTIVE] = 1
+        words[_STEPPING] = 0
         self._looping = True
         self.interrupted_at = -1
         try:
@@ -228,6 +235,10 @@ class Dispatcher:
                     origin = 0
                     indirect = False
                     self._kicks.check(app)
+                    if words[_PENDING]:
+                        engine.signals.deliver()
+                        if words[_RIP] != app:
+                            app, code = words[_RIP], 0
                 elif reason == REASON_RETURNED:
                     return True
                 else:
@@ -245,10 +256,18 @@ class Dispatcher:
             raise
         finally:
             self._looping = False
+            self.end_activity()
             if self._postponed:
                 self._postponed = False
                 gc.enable()
             engine.after_run()
+
+    def end_activity(self) -> None:
+        """Signals have nothing to do with this guest any more, as far as it is not running."""
+        words = self._engine.guest.words
+        words[_ACTIVE] = 0
+        if words[_PENDING]:
+            self._engine.signals.release()
 
     def _translate(self, app: int, origin: int, indirect: bool) -> int:
         """Have the block at *app* translated, without looking for cyclic garbage meanwhile.
@@ -259,7 +278,10 @@ class Dispatcher:
         if not self._postponed and gc.isenabled():
             self._postponed = True
             gc.disable()
-        code = self._engine.translate(app, origin, indirect)
+        try:
+            code = self._engine.translate(app, origin, indirect)
+        except (GuestFault, DecodeError) as error:
+            code = self._on_fetch_fault(error)
         if self._postponed and self._engine.instruments.calls_back:
             self._postponed = False
             gc.enable()
@@ -294,8 +316,22 @@ class Dispatcher:
         return app, code
 
     def _on_fault(self) -> Next:
-        self._engine.stats.faults += 1
-        raise guest_fault(self._engine)
+        engine = self._engine
+        engine.stats.faults += 1
+        if engine.signals.deliver_fault(*settle_fault(engine)):
+            return engine.guest.words[_RIP], 0
+        raise guest_fault(engine)
+
+    def _on_fetch_fault(self, error: GuestFault | DecodeError) -> int:
+        """Let the guest handle that there is no code at rip; return the code of its handler."""
+        engine = self._engine
+        if isinstance(error, GuestFault):
+            what = error.signal, error.si_code, error.fault_address
+        else:
+            what = SIGILL, _ILL_ILLOPN, error.app_address or 0
+        if not engine.signals.deliver_fault(*what):
+            raise error
+        return engine.translate(engine.guest.words[_RIP])
 
     def _on_native_overflow(self) -> Next:
         drop_abandoned_excursions(self._engine.guest)

@@ -9,11 +9,13 @@ from typing import Any
 from pydbi.errors import CacheError, PydbiError
 from pydbi.jit.app_memory import AppMemory
 from pydbi.jit.block_events import end_of_block
-from pydbi.jit.broker import broker
+from pydbi.jit.broker import Broker, broker
 from pydbi.jit.cache import ARENA_SIZE, Block, CacheFull, CodeCache
 from pydbi.jit.context import SLOT
 from pydbi.jit.dispatcher import Dispatcher
+from pydbi.jit.dispositions import Dispositions, library_dispositions
 from pydbi.jit.guest import Guest, release_guest
+from pydbi.jit.guest_signals import GuestSignals
 from pydbi.jit.inspector import Inspector
 from pydbi.jit.instrumentation import InstrumentedRanges
 from pydbi.jit.instruments import Instruments
@@ -76,6 +78,8 @@ class Engine:
         arena_size: bytes of code that an arena of the cache can hold.
         memory: the guest's memory as far as it is code; by default that of this process.
         system_calls: makes what handles the guest's; by default it is a library's.
+        dispositions: of signals; by default those of libraries.
+        native: knows what is not translated; by default that is what Python stands on.
     """
 
     def __init__(
@@ -84,18 +88,21 @@ class Engine:
         arena_size: int = ARENA_SIZE,
         memory: AppMemory | None = None,
         system_calls: Callable[[Engine], SystemCalls] = library_calls,
+        dispositions: Dispositions | None = None,
+        native: Broker | None = None,
     ) -> None:
         install_handlers()
         self.vm: Callable[[], Any] = weakref.ref(vm)
         self.stats = Stats()
         self.guest = Guest()
         self.memory = memory or AppMemory()
+        self.signals = GuestSignals(self, dispositions or library_dispositions())
         self.system_calls = system_calls(self)
         self.ranges = InstrumentedRanges()
         self.registrar = Registrar(self)
         self.instruments = Instruments(self)
         self.instrumentation = self.instruments.callbacks
-        self.broker = broker()
+        self.broker = native or broker()
         self.cache = CodeCache(arena_size)
         guests = [self.guest]
         self.lookup = LookupTable(guests)
@@ -119,6 +126,9 @@ class Engine:
         self.vectors = CallbackVectors(self.guest)
         self.inspector = Inspector(self)
         self.options = Options.NO_OPT
+        self.cache_limit = 0
+        """Bytes of generated code, stubs and constants with which the cache is emptied; 0: it may
+        fill its arenas."""
         self._dead_blocks = 0
         self._reset_due = False
         self.guest.words[SLOT["GATE_RECORDS"] >> 3] = self.cache.records_address
@@ -140,8 +150,7 @@ class Engine:
 
         To be called where nothing in the cache is under way: from the dispatcher.
         """
-        if self._reset_due:
-            self._reset()
+        if self._make_room():
             origin = 0
         try:
             return self.translator.translate(app, origin, pad)
@@ -155,6 +164,13 @@ class Engine:
                 f"{self.cache.arena_size:#x} bytes: use fewer callbacks, or a larger cache",
                 app_address=app,
             ) from None
+
+    def _make_room(self) -> bool:
+        """Empty the cache if that is due, or if its limit is passed; return whether it was."""
+        if self._reset_due or (self.cache_limit and self.cache.used_size() > self.cache_limit):
+            self._reset()
+            return True
+        return False
 
     def precache(self, app: int) -> bool:
         """Translate the block at *app* ahead of its execution; False if it is there already."""
@@ -184,8 +200,7 @@ class Engine:
         It is remembered in `cache.calls`. The guest itself pushes the return address, so that a bad
         stack is its own fault and not Python's.
         """
-        if self._reset_due:
-            self._reset()
+        self._make_room()
         try:
             entry = self.translator.translate_call(app, frame_size, return_address)
         except CacheFull:
@@ -237,6 +252,19 @@ class Engine:
         self.dispatcher.check_not_running()
         self.translator.code_check = check
         self.forget_all()
+
+    def map_twice(self, twice: bool) -> None:
+        """Have no page of the cache writable and executable at once, or all; empty it.
+
+        Raises:
+            ReentryError: the guest is running.
+            OSError: the kernel refused.
+        """
+        self.dispatcher.check_not_running()
+        if twice != self.cache.mapped_twice:
+            self.distrust()  # should it fail halfway
+            self.cache.map_arenas(twice)
+            self._reset()
 
     # What is instrumented.
 

@@ -25,7 +25,10 @@ if TYPE_CHECKING:
     from pydbi.jit.engine import Engine
 
 _FAULT_PC, _RIP = SLOT["FAULT_PC"] >> 3, GPR_OFFSET["rip"] >> 3
+_FAULT_SIGNAL, _FAULT_CODE = SLOT["FAULT_SIGNAL"] >> 3, SLOT["FAULT_CODE"] >> 3
+_FAULT_ADDRESS = SLOT["FAULT_ADDRESS"] >> 3
 _WORD = (1 << 64) - 1
+_SI_KERNEL = 128
 
 
 def resting_at(block: Block, cache_address: int) -> list[tuple[int, int]]:
@@ -56,23 +59,33 @@ def give_back(guest: Guest, resting: list[tuple[int, int]], app: int, go_on: int
     words[: _FAULT_PC + 1] = memoryview(values)
 
 
-def guest_fault(engine: Engine) -> GuestFault:
-    """Return the fault that the handler stub has recorded, and make the guest's state exact."""
+def settle_fault(engine: Engine) -> tuple[int, int, int]:
+    """Make the guest's state exact after the fault that the handler stub has recorded.
+
+    It may be called again, for an exception may come between.
+
+    Returns:
+        signal, si_code and si_addr as they are natively.
+    """
     words = engine.guest.words
     pc = words[_FAULT_PC]
     block = engine.cache.block_of(pc)
     if block is not None:
-        give_back(engine.guest, resting_at(block, pc), block.app_of(pc), 0)
-    app = words[_RIP]
+        app = block.app_of(pc)
+        if words[_FAULT_ADDRESS] == pc:  # the instruction's own, as SIGILL and SIGFPE report it
+            words[_FAULT_ADDRESS] = app
+        give_back(engine.guest, resting_at(block, pc), app, 0)
+    return words[_FAULT_SIGNAL], words[_FAULT_CODE], words[_FAULT_ADDRESS]
+
+
+def guest_fault(engine: Engine) -> GuestFault:
+    """Return the fault that the handler stub has recorded, and make the guest's state exact."""
+    signal, si_code, address = settle_fault(engine)
+    app = engine.guest.words[_RIP]
     code = engine.memory.read_data(app, LONGEST_INSTRUCTION) or b""
     instruction = decode(code, 0) if code else TRUNCATED
     if not isinstance(instruction, int):
         code = instruction.code
-    signal, si_code, address = (
-        words[SLOT[name] >> 3] for name in ("FAULT_SIGNAL", "FAULT_CODE", "FAULT_ADDRESS")
-    )
-    if address == pc:  # the instruction's own address, as SIGILL and SIGFPE report it
-        address = app
     details = _describe(engine, address if signal == SIGSEGV else 0)
     if isinstance(instruction, int):
         return GuestFault(signal, si_code, app, address, code, details)
@@ -82,6 +95,14 @@ def guest_fault(engine: Engine) -> GuestFault:
     fault = GuestFault(signal, si_code, app, address, code, f":\n{text}{details}")
     fault.instruction = analysis
     return fault
+
+
+def stack_fault(engine: Engine, address: int) -> GuestFault:
+    """Return the fault of a guest whose stack at *address* cannot hold, or give, a signal frame."""
+    app = engine.guest.gpr.rip
+    code = engine.memory.read_data(app, LONGEST_INSTRUCTION) or b""
+    details = "\nthere is no signal frame at its stack" + _describe(engine, address)
+    return GuestFault(SIGSEGV, _SI_KERNEL, app, address, code, details)
 
 
 def _describe(engine: Engine, accessed: int) -> str:

@@ -6,6 +6,7 @@ import ctypes
 import weakref
 from collections.abc import Callable
 from functools import cache
+from typing import NamedTuple
 
 from pydbi.errors import CacheError
 from pydbi.host import cpu
@@ -62,6 +63,18 @@ def _address_of(name: str) -> int:
     return int(ctypes.cast(function, ctypes.c_void_p).value or 0)
 
 
+class AlternateStack(NamedTuple):
+    """stack_t of <bits/types/stack_t.h>."""
+
+    sp: int = 0
+    flags: int = 2  # SS_DISABLE
+    size: int = 0
+
+    def contains(self, rsp: int) -> bool:
+        """Whether *rsp* is on it."""
+        return self.sp < rsp <= self.sp + self.size
+
+
 class Guest:
     """The saved state of a guest thread, and the machine code's slots beside it.
 
@@ -70,6 +83,8 @@ class Guest:
         gpr, fpr: views on the registers in it.
         thunk: address of the code behind `enter`.
         saves_fpr: whether switches save and restore what FPRState shows.
+        alternate_stack: what the guest has told the kernel to use for signal handlers.
+        withheld_signals: those that the guest has blocked, but not the kernel; a bit each.
         backs_up_errno: whether host and guest each have an errno of their own.
         enter: run the guest from the cache address in slot ENTRY; returns the REASON it left for.
             A Python exception set by a callback comes out of it.
@@ -90,6 +105,8 @@ class Guest:
         self.swaps_fs = False
         self.backs_up_errno = True
         self.saves_fpr = True
+        self.alternate_stack = AlternateStack()
+        self.withheld_signals = 0
         self.words[_EFLAGS] = EFLAGS_FIXED
         self._fill_slots()
         self.select_switch()
@@ -111,7 +128,7 @@ class Guest:
         """Let the guest share the calling thread's errno."""
         spare = self.address + SLOT["ERRNO_UNUSED"]
         self.words[SLOT["ERRNO_ADDRESS"] >> 3] = _errno_location() if self.backs_up_errno else spare
-        self.words[SLOT["THREAD"] >> 3] = _fs_base()
+        self.words[SLOT["THREAD"] >> 3] = self.words[SLOT["HOST_FS"] >> 3] = _fs_base()
 
     @property
     def errno(self) -> int:

@@ -18,8 +18,9 @@ from pydbi.jit.context import GPR_OFFSET, REASON_KICK, REASON_NONE, SLOT
 from pydbi.jit.faults import give_back, resting_at
 from pydbi.jit.patch_strings import GS_BASE_CODE_SIZE, is_between_elements
 from pydbi.jit.signals import KickTimer, kick
+from pydbi.jit.syscalls import SYSCALL_SIZE
 from pydbi.x86.instruction import decode
-from pydbi.x86.traits import REP_STRING
+from pydbi.x86.traits import REP_STRING, SYSCALL
 
 if TYPE_CHECKING:
     from pydbi.jit.engine import Engine
@@ -30,8 +31,7 @@ _STEPPING, _FAULT_PC = SLOT["STEPPING"] >> 3, SLOT["FAULT_PC"] >> 3
 _STOP_REQUEST = SLOT["STOP_REQUEST"] >> 3
 _RIP = GPR_OFFSET["rip"] >> 3
 _TRAP_FLAG = 0x100
-_BEHIND_SYSCALL = 8
-"""The trap comes one instruction late behind SYSCALL."""
+_SYSCALL = b"\x0f\x05"
 _SECOND = 1_000_000_000
 
 
@@ -94,18 +94,12 @@ class Kicks:
             words[_ENTRY] = code
             words[_REASON] = words[_INTERRUPTED_REASON]
             words[_STEPPING] = _TRAP_FLAG
-            reason = engine.guest.enter()
-            words[_STEPPING] = 0
+            try:
+                reason = engine.guest.enter()
+            finally:
+                words[_STEPPING] = 0
             if reason != REASON_KICK:
                 return reason, 0
-            self._hide_trap_flag()
-
-    def _hide_trap_flag(self) -> None:
-        """Behind a system call that was stepped over, r11 has the flags with the trap flag."""
-        engine = self._engine
-        code = engine.guest.words[_FAULT_PC]
-        if b"\x0f\x05" in (engine.memory.read_data(code - _BEHIND_SYSCALL, _BEHIND_SYSCALL) or b""):
-            engine.guest.gpr.r11 &= ~_TRAP_FLAG
 
     def _boundary(self, code: int) -> tuple[int, int]:
         """Look for an instruction boundary at the cache address *code*.
@@ -121,20 +115,33 @@ class Kicks:
         resting = resting_at(block, code)
         if any(slot > 0 for _, slot in resting):
             return 0, code
+        if block.code in engine.cache.call_blocks:
+            return 0, code
         app = block.app_of(code)
-        if block.code_of(app)[0] != code and not self._repeats(app, code):
+        if block.code_of(app)[0] != code and not self._is_within(app, code):
             return 0, code
         if resting:
             code -= GS_BASE_CODE_SIZE  # where the base is added again
             give_back(engine.guest, resting, app, code)
         return app, code
 
-    def _repeats(self, app: int, code: int) -> bool:
-        """Whether the cache address *code* is between two elements of a repeated instruction."""
+    def _is_within(self, app: int, code: int) -> bool:
+        """Whether the cache address *code* is a boundary within the translation of an instruction.
+
+        It is one between two elements of a repeated string instruction, and at the SYSCALL that the
+        kernel is about to start again: then rcx and r11 are what they are natively.
+        """
         engine = self._engine
         instruction = decode(engine.memory.read_data(app, LONGEST_INSTRUCTION) or b"", 0)
-        if isinstance(instruction, int) or not instruction.traits & REP_STRING:
+        if isinstance(instruction, int) or not instruction.traits & (REP_STRING | SYSCALL):
             return False
         arena = engine.cache.arena_at(code)
         offset = code - arena.address
-        return is_between_elements(bytes(arena.memory[offset : offset + LONGEST_INSTRUCTION]))
+        here = bytes(arena.memory[offset : offset + LONGEST_INSTRUCTION])
+        if instruction.traits & REP_STRING:
+            return is_between_elements(here)
+        if not here.startswith(_SYSCALL):
+            return False
+        gpr = engine.guest.gpr
+        gpr.rcx, gpr.r11 = app + SYSCALL_SIZE, gpr.eflags
+        return True

@@ -12,20 +12,19 @@ from typing import TYPE_CHECKING
 from pydbi.errors import UnsupportedInstruction
 from pydbi.host.libc import libc
 from pydbi.jit.context import SLOT
-from pydbi.jit.syscalls import SYSCALL_SIZE, SystemCalls
+from pydbi.jit.syscalls import SYSCALL_SIZE, Handler, SystemCalls
 
 if TYPE_CHECKING:
     from pydbi.jit.engine import Engine
     from pydbi.jit.states import GPRState
 
-SYS_RT_SIGRETURN, SYS_CLONE, SYS_VFORK, SYS_ARCH_PRCTL, SYS_CLONE3 = 15, 56, 58, 158, 435
+SYS_CLONE, SYS_VFORK, SYS_ARCH_PRCTL, SYS_CLONE3 = 56, 58, 158, 435
 SYS_MMAP, SYS_MPROTECT, SYS_MUNMAP, SYS_MREMAP, SYS_PKEY_MPROTECT = 9, 10, 11, 25, 329
 _CHANGES_MAPPINGS = (SYS_MMAP, SYS_MPROTECT, SYS_MUNMAP, SYS_MREMAP, SYS_PKEY_MPROTECT)
 _ARCH_SET_GS, _ARCH_SET_FS, _ARCH_GET_FS, _ARCH_GET_GS = 0x1001, 0x1002, 0x1003, 0x1004
 _EFAULT, _EINVAL = 14, 22
 
 _REFUSED = {
-    SYS_RT_SIGRETURN: "rt_sigreturn outside a signal handler",
     SYS_CLONE: "clone: call pthread_create or fork, which run natively",
     SYS_VFORK: "vfork: call posix_spawn, which runs natively",
     SYS_CLONE3: "clone3: start threads with pthread_create, which runs natively",
@@ -34,9 +33,12 @@ _REFUSED = {
 
 def library_calls(engine: Engine) -> SystemCalls:
     """Return what handles the system calls of *engine*'s guest, which is a library."""
-    handlers = {number: partial(_refuse, reason) for number, reason in _REFUSED.items()}
+    handlers: dict[int, Handler] = {}
+    for number, reason in _REFUSED.items():
+        handlers[number] = partial(_refuse, reason)
     handlers |= dict.fromkeys(_CHANGES_MAPPINGS, partial(_change_mapping, engine))
     handlers[SYS_ARCH_PRCTL] = partial(arch_prctl, engine)
+    handlers |= engine.signals.handlers
     return SystemCalls(engine, handlers)
 
 

@@ -89,12 +89,8 @@ def emit_gs_operand(draft: Draft, special: Special) -> None:
     """A memory operand through GS, which is ours: its address with the guest's GS base."""
     start, end, _, _, displacement = special
     instruction = scan(draft.code, start, draft.app + start)
-    if _ADDRESS_SIZE in instruction.prefixes and _has_other_addresses(instruction):
-        raise UnsupportedInstruction(
-            instruction.address,
-            instruction.code,
-            "a gather, scatter, tile or direct store through GS with 32-bit addresses",
-        )
+    if _ADDRESS_SIZE in instruction.prefixes:
+        _refuse_narrow(instruction)
     scratch, other = _free_registers(instruction)[:2]
     if _is_vsib(instruction):
         before, body = _base_of(instruction, scratch), _with_another_base(instruction, scratch)
@@ -108,6 +104,18 @@ def emit_gs_operand(draft: Draft, special: Special) -> None:
         body = _with_base(instruction, scratch, tail)
     emit_with_scratch(draft, scratch, before + add_gs_base(scratch, other), body)
     draft.shift(end)
+
+
+def _refuse_narrow(instruction: Instruction) -> None:
+    """Raise if what is through GS computes more than the operand's address in 32 bits."""
+    if _has_other_addresses(instruction):
+        what = "a gather, scatter, tile or direct store"
+    elif _is_bit_string(instruction):
+        what = "a bit test with the offset in a register"
+    else:
+        return
+    reason = f"{what} through GS with 32-bit addresses"
+    raise UnsupportedInstruction(instruction.address, instruction.code, reason)
 
 
 def _is_vsib(instruction: Instruction) -> bool:
@@ -125,10 +133,18 @@ def _has_other_addresses(instruction: Instruction) -> bool:
     return direct or _is_vsib(instruction)
 
 
+def _is_bit_string(instruction: Instruction) -> bool:
+    """Whether it is bt or its kin with an offset that moves the operand's address."""
+    legacy = instruction.encoding == LEGACY and instruction.opcode_map == 1
+    return legacy and instruction.opcode in _BIT_STRINGS
+
+
 _VSIB = frozenset((0x90, 0x91, 0x92, 0x93, 0xA0, 0xA1, 0xA2, 0xA3, 0xC6, 0xC7))
 """Gathers, scatters and their prefetches: opcodes of map 0f 38."""
 _TILE = 0x4B
 """tileload and tilestore, in the same map under VEX; the index register is the rows' distance."""
+_BIT_STRINGS = frozenset((0xA3, 0xAB, 0xB3, 0xBB))
+"""bt, bts, btr and btc of memory and a register, in map 0f."""
 _DIRECT_STORE = 0xF8
 """movdir64b and enqcmd, in the same map; another register has the address that is stored to."""
 
@@ -207,7 +223,7 @@ def prefixes_without_segment(instruction: Instruction) -> bytes:
     FS stays if it is the segment. REX is not among them, nor a REX prefix that is not in force.
     """
     dropped = {0x64, 0x65} if instruction.segment == 0x65 else {0x65}
-    if not _has_other_addresses(instruction):
+    if not (_has_other_addresses(instruction) or _is_bit_string(instruction)):
         dropped.add(_ADDRESS_SIZE)
     kept = (b for b in instruction.prefixes if b not in dropped and b & 0xF0 != 0x40)
     return bytes(kept)

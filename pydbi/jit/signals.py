@@ -25,7 +25,8 @@ FAULTS = (SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP)
 TICK = 5_000_000
 """Nanoseconds of processor time between kicks: CPython's own switch interval."""
 
-_SYS_RT_SIGACTION = 13
+SYS_RT_SIGACTION = 13
+_SYS_RT_TGSIGQUEUEINFO = 297
 _SYS_TIMER_CREATE, _SYS_TIMER_SETTIME, _SYS_TIMER_DELETE, _SYS_TGKILL = 222, 223, 226, 234
 _CLOCK_MONOTONIC, _CLOCK_THREAD_CPUTIME_ID = 1, 3
 _SIGEV_THREAD_ID = 4
@@ -33,6 +34,7 @@ _SA_SIGINFO, _SA_RESTORER, _SA_ONSTACK, _SA_RESTART = 4, 0x04000000, 0x08000000,
 _SS_DISABLE = 2
 _ALTERNATE_STACK_SIZE = 1 << 16
 _SECOND = 1_000_000_000
+ALL_BUT_FAULTS = (1 << 64) - 1 - sum(1 << number - 1 for number in FAULTS)
 
 
 class _Stack(ctypes.Structure):
@@ -63,17 +65,26 @@ def install_handlers() -> None:
     """
     previous = ctypes.addressof(stubs().previous_actions)
     for number in FAULTS:
-        _install("fault_handler", number, 0, previous + number * ACTION_SIZE)
-    _install("kick_handler", kick_signal(), _SA_RESTART, 0)
+        install("fault_handler", number, 0, previous + number * ACTION_SIZE)
+    install("kick_handler", kick_signal(), _SA_RESTART)
 
 
-def _install(handler: str, number: int, more_flags: int, previous: int) -> None:
+def install(handler: str, number: int, more_flags: int, previous: int = 0) -> None:
+    """Install a handler stub for a signal.
+
+    While it runs other signals wait: what a handler changes in the mask of blocked signals, where
+    it has interrupted another one, would be undone by that one's return.
+
+    Args:
+        handler: the stub's name.
+        more_flags: of the kernel's struct sigaction.
+        previous: address at which to store the action that was there before, or 0.
+    """
     table = stubs()
     flags = _SA_SIGINFO | _SA_ONSTACK | _SA_RESTORER | more_flags
-    action = (ctypes.c_uint64 * 4)(
-        table.find(f"{handler}_{table.base}"), flags, table.find("signal_restorer"), 0
-    )
-    syscall(_SYS_RT_SIGACTION, number, ctypes.addressof(action), previous, 8)
+    stub, restorer = table.find(f"{handler}_{table.base}"), table.find("signal_restorer")
+    action = (ctypes.c_uint64 * 4)(stub, flags, restorer, ALL_BUT_FAULTS)
+    syscall(SYS_RT_SIGACTION, number, ctypes.addressof(action), previous, 8)
 
 
 @cache
@@ -81,7 +92,7 @@ def kick_signal() -> int:
     """Return the number of the signal that kicks: a real-time signal that nobody handles."""
     action = (ctypes.c_uint64 * 4)()
     for number in range(signal.SIGRTMAX - 4, signal.SIGRTMIN, -1):
-        syscall(_SYS_RT_SIGACTION, number, 0, ctypes.addressof(action), 8)
+        syscall(SYS_RT_SIGACTION, number, 0, ctypes.addressof(action), 8)
         if not action[0]:
             return number
     raise OSError("every real-time signal has a handler already: pydbi needs one")
@@ -137,3 +148,8 @@ def kick(thread: int) -> None:
     """Kick the guest that runs on the thread with this kernel id, if one does."""
     with suppress(ProcessLookupError):  # the thread has ended meanwhile
         syscall(_SYS_TGKILL, os.getpid(), thread, kick_signal(), 0, 0)
+
+
+def queue(number: int, info: int) -> None:
+    """Send this thread a signal that has come already once; *info* is the siginfo_t's address."""
+    syscall(_SYS_RT_TGSIGQUEUEINFO, os.getpid(), threading.get_native_id(), number, info)

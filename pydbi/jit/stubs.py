@@ -31,6 +31,7 @@ _SWITCH_SLOTS = {
     SLOT["GATE_RESUME"]: "gate_resume",
     SLOT["ENTER"]: "enter",
     SLOT["ENTER_END"]: "enter_end",
+    SLOT["GATE_RESUME_END"]: "gate_resume_end",
 }
 _FIXED_SLOTS = {
     SLOT["LOOKUP_MISS"]: "lookup_miss",
@@ -71,12 +72,22 @@ class Stubs:
         """What each signal did before pydbi; the fault handler passes on what is not its own."""
         memory = view(self.address, self.size)
         memory[:] = blob
-        table = self._offsets["previous_actions"]
-        memory[table : table + 8] = ctypes.addressof(self.previous_actions).to_bytes(8, "little")
+        self.guest_actions = (ctypes.c_uint64 * (SIGNAL_COUNT * ACTION_SIZE // 8))()
+        """The guest's handlers, which run natively where no guest is under way. The first word is
+        the kernel's id of the thread that gets signals without a handler here, or 0."""
+        self.host_actions = (ctypes.c_uint64 * (SIGNAL_COUNT * ACTION_SIZE // 8))()
+        """Handlers of the host that `host_handler` calls with the host's thread pointer."""
         self._contexts = (ctypes.c_uint64 * (MOST_CONTEXTS + 1))()
         self._context_count = 0
-        table = self._offsets["contexts"]
-        memory[table : table + 8] = ctypes.addressof(self._contexts).to_bytes(8, "little")
+        tables = {
+            "previous_actions": self.previous_actions,
+            "guest_actions": self.guest_actions,
+            "host_actions": self.host_actions,
+            "contexts": self._contexts,
+        }
+        for name, table in tables.items():
+            place = self._offsets[name]
+            memory[place : place + 8] = ctypes.addressof(table).to_bytes(8, "little")
         protect_memory(self.address, self.size, PROT_READ | PROT_EXEC)
         self.base = "fsgsbase" if cpu.has_fsgsbase() else "prctl"
         self.safe_copy = ctypes.PYFUNCTYPE(

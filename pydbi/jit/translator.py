@@ -501,5 +501,6 @@ class Translator:
         )
         emit_push(draft, return_address)
         draft.exit(_JUMP, app)
+        self._cache.call_blocks.add(draft.base)
         self._place(app, 1, draft.base, draft.base, [0])
         return draft.base

@@ -34,7 +34,7 @@ class VM(Running, InstrumentedCode, Callbacks, MemoryAccesses, Inspection, Setti
         as_kind(cpu, str)
         if isinstance(mattrs, str) or not all(isinstance(name, str) for name in mattrs):
             raise TypeError(f"attributes are a sequence of names, not {mattrs!r}")
-        self._engine = engine = Engine(self)
+        self._engine = engine = self._make_engine()
         self._guest = engine.guest
         self._words = engine.guest.words
         self._dispatcher = engine.dispatcher
@@ -45,6 +45,9 @@ class VM(Running, InstrumentedCode, Callbacks, MemoryAccesses, Inspection, Setti
         self._sequence_readers = engine.cache.sequence_readers
         if as_kind(options, Options):
             engine.set_options(options)
+
+    def _make_engine(self) -> Engine:
+        return Engine(self)
 
     def __copy__(self) -> NoReturn:
         raise TypeError("a VM cannot be copied: it is bound to memory and code of its own")

@@ -130,6 +130,7 @@ class Running:
             reason = enter()
         except BaseException:
             self._dispatcher.settle()
+            self._dispatcher.end_activity()
             raise
         if reason != REASON_RETURNED:
             if reason == REASON_NO_STACK:

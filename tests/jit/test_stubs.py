@@ -41,7 +41,7 @@ MEANING = {
     "take_target": "mov SCRATCH_RCX; mov TARGET",
     "native": ("mov SCRATCH_0; mov; movabs; mov NATIVE_TARGET; mov SCRATCH_0; jmp NATIVE_CALL"),
     "call": "mov CALL_RSP; lea",
-    "call_return": "mov CALL_RSP; mov rip; mov REASON; jmp LEAVE",
+    "call_return": "mov CALL_RSP; mov rip; mov ACTIVE; mov REASON; jmp LEAVE",
     "transfer_in": (
         "mov SCRATCH_0; mov OUTSIDE; jrcxz; mov OUTSIDE; mov INSIDE; mov SCRATCH_0; jmp; "
         "mov SCRATCH_0; jmp"
@@ -56,7 +56,7 @@ MEANING = {
     ),
 }
 #: Templates that the host executes, on its own registers.
-HOSTS = {"call_thunk", "make_accesses"}
+HOSTS = {"call_thunk", "make_accesses", "inject"}
 #: Templates whose last bytes are data, and how many.
 DATA = {"far_jump": 8}
 #: Holes that hold a value (the others mark places), and its size.
