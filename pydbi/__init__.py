@@ -6,6 +6,8 @@ The names, signatures and behaviour are PyQBDI's: a script written for it runs a
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from pydbi.host.platform import check_platform as _check_platform
 
 _check_platform()  # before anything that binds C functions, which fails less clearly elsewhere
@@ -84,6 +86,10 @@ from pydbi.types import (
 )
 from pydbi.vm import VM
 from pydbi.x86.analysis import InstAnalysis, OperandAnalysis
+
+if TYPE_CHECKING:
+    from pydbi.hooks import Hook, HookedCall, HookError, hook
+    from pydbi.program import Module, Program, ProgramError, Syscall
 
 __version__ = "0.1.0"
 __arch__ = "X86_64"
@@ -273,6 +279,9 @@ __all__ = [
     "GuestFault",
     "GuestMemoryError",
     "GuestTimeout",
+    "Hook",
+    "HookError",
+    "HookedCall",
     "InstAnalysis",
     "InstPosition",
     "InstrRuleDataCBK",
@@ -282,16 +291,20 @@ __all__ = [
     "MemoryAccessFlags",
     "MemoryAccessType",
     "MemoryMap",
+    "Module",
     "OperandAnalysis",
     "OperandFlag",
     "OperandType",
     "Options",
     "Permission",
     "PlatformError",
+    "Program",
+    "ProgramError",
     "PydbiError",
     "Range",
     "ReentryError",
     "RegisterAccessType",
+    "Syscall",
     "UnsupportedInstruction",
     "VMAction",
     "VMError",
@@ -314,6 +327,7 @@ __all__ = [
     "getCurrentProcessMaps",
     "getModuleNames",
     "getRemoteProcessMaps",
+    "hook",
     "readMemory",
     "readRword",
     "setLogPriority",
@@ -321,3 +335,25 @@ __all__ = [
     "writeMemory",
     "writeRword",
 ]
+
+# What few scripts need is imported when it is asked for.
+_LATE = {
+    "Hook": "pydbi.hooks",
+    "HookError": "pydbi.hooks",
+    "HookedCall": "pydbi.hooks",
+    "Module": "pydbi.program",
+    "Program": "pydbi.program",
+    "ProgramError": "pydbi.program",
+    "Syscall": "pydbi.program",
+    "hook": "pydbi.hooks",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _LATE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
+
+    value: object = getattr(importlib.import_module(_LATE[name]), name)
+    globals()[name] = value
+    return value

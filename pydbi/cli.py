@@ -16,7 +16,11 @@ import pydbi
 
 # Command name -> (module, one line of help).
 COMMANDS = {
-    "trace": ("pydbi.tools.trace", "call a library's function and print what it executes"),
+    "run": ("pydbi.tools.run", "run a program"),
+    "attach": ("pydbi.tools.attach", "run a script inside a running process"),
+    "preload": ("pydbi.preload", "run a program up to main, and a script for PyQBDIPreload"),
+    "trace": ("pydbi.tools.trace", "print what a program or a library's function executes"),
+    "count": ("pydbi.tools.count", "count what a program or a library's function executes"),
 }
 
 # What a shell reports for a program that a signal ended: 128 and the signal's number.

@@ -20,8 +20,8 @@ LAYERS = (
     ("x86",),
     ("jit",),
     ("vm",),
-    ("", "program"),
-    ("tools",),
+    ("", "program", "hooks"),
+    ("tools", "preload"),
     ("cli", "__main__"),
 )
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}

@@ -39,11 +39,12 @@
 .set ARRIVED_BIT, 1
 .set ARRIVED, 1 << ARRIVED_BIT
 .set SIGTRAP, 5
+.set SIGSEGV, 11
 .set SI_ADDR, 16
 
         .globl  safe_copy, fault_handler_fsgsbase, fault_handler_prctl, signal_restorer
         .globl  previous_actions, contexts, kick_handler_fsgsbase, kick_handler_prctl
-        .globl  guest_handler_fsgsbase, guest_handler_prctl, guest_actions
+        .globl  guest_handler_fsgsbase, guest_handler_prctl, guest_actions, not_reentered
         .globl  host_handler_fsgsbase, host_handler_prctl, host_actions
 
 # int safe_copy(void *to, const void *from, size_t size): 0, or 1 if some byte cannot be accessed.
@@ -121,7 +122,7 @@ fault_handler_\base:
         mov     [rdx + UC_RIP], rcx     # the copy ends with "failed"
         ret
 1:      cmp     dword ptr [rsi + SI_CODE], 0
-        jle     previous_action         # sent by a program, not raised by the CPU
+        jle     sent_fault_\base        # by a program, not raised by the CPU
         find_context \base
         test    r8, r8                  # no VM of ours runs on this thread
         jz      previous_action
@@ -190,9 +191,21 @@ kick_handler_\base:
 # A signal that the guest has a handler for. It is noted, with all the kernel says about it, and
 # delivered where the guest is at an instruction boundary. Until then the kernel keeps more of them.
 .macro guest_handler base
+# One of the signals of faults, sent: it is the guest's if that has a handler, or is a program.
+sent_fault_\base:
+        find_context \base
+        lea     rcx, guest_actions[rip]
+        mov     rcx, [rcx]
+        cmp     dword ptr [rcx], 0
+        jne     5f
+        mov     r9d, edi
+        shl     r9d, 5
+        cmp     qword ptr [rcx + r9], 1
+        jbe     previous_action
+        jmp     5f
 guest_handler_\base:
         find_context \base
-        test    r8, r8
+5:      test    r8, r8
         jz      no_guest
         mov     rcx, [r8 + CTX_ACTIVE]
         or      rcx, [r8 + CTX_RUNNING]
@@ -371,6 +384,9 @@ guest_stops:
 # Not ours: whoever had this signal before us gets it. previous_actions holds 4 words a signal, as
 # the kernel's struct sigaction: handler, flags, restorer, mask.
 previous_action:
+        cmp     edi, SIGSEGV
+        je      reentry_fault           # has native code called instrumented code?
+not_reentered:
         mov     eax, edi
         shl     eax, 5
         lea     rcx, previous_actions[rip]

@@ -34,7 +34,7 @@
 .endm
 
 # void *start(void *table): a thread's start function.
-template_inject:
+inject_begin:
         push    rbx
         push    r12
         sub     rsp, 8
@@ -96,4 +96,4 @@ text_PyGILState_Ensure:
         .asciz  "PyGILState_Ensure"
 text_PyGILState_Release:
         .asciz  "PyGILState_Release"
-template_inject.end:
+inject_end:

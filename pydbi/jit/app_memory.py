@@ -8,6 +8,7 @@ from signal import SIGSEGV
 
 from pydbi.errors import GuestFault
 from pydbi.host.maps import Mapping, read_mappings
+from pydbi.jit.caught_pages import is_executable
 from pydbi.jit.stubs import stubs
 from pydbi.types import Permission
 
@@ -26,7 +27,7 @@ _overlays: dict[int, bytes] = {}
 
 
 def overlay(address: int, original: bytes) -> None:
-    """Let every guest of this process find *original* at *address*, whatever has been written there.
+    """Let every guest of this process find *original* at *address*, whatever is written there.
 
     It is for jumps that pydbi itself writes into code; empty bytes take the overlay away.
     """
@@ -143,12 +144,12 @@ class AppMemory:
 
     def _load_page(self, app: int) -> bytes:
         mapping = self._mapping_of(app)
-        if mapping is not None and not mapping.permission & Permission.PF_EXEC:
+        if mapping is not None and not is_executable(mapping, app):
             mapping = self._refresh_and_find(app)  # it may have become executable since
         if _USER_END <= app < _KERNEL_START:  # not canonical: a general protection fault
             raise GuestFault(SIGSEGV, _SI_KERNEL, app, 0)
         start = app & -PAGE_SIZE
-        if mapping is None or not mapping.permission & Permission.PF_EXEC:
+        if mapping is None or not is_executable(mapping, app):
             code = _SEGV_MAPERR if mapping is None else _SEGV_ACCERR
             raise GuestFault(SIGSEGV, code, app, app)
         page = self.read_data(start, PAGE_SIZE)

@@ -20,6 +20,7 @@ from pydbi.jit.context import FIRST_EXIT, GATE_RECORD_SIZE
 from pydbi.jit.events import EventPoint, Report
 from pydbi.jit.record_readers import Reader
 from pydbi.jit.record_views import RecordView
+from pydbi.jit.recording import Plan
 from pydbi.jit.stubs import stubs
 
 ARENA_SIZE = 64 << 20
@@ -234,6 +235,8 @@ class CodeCache:
         seen: instructions that were translated before the event callbacks changed: no news since.
         seen_borders: the borders of the blocks they were in, by app address.
         gate_records: what was recorded when a gate is reached, if anything is, by gate.
+        loads: the pieces of code that read the guest's memory to record it, by app address of their
+            instruction: (first cache address, address behind the last, what is recorded).
         instruction_readers, sequence_readers: what reads it, by gate, as far as somebody has asked.
         far_pieces: code that lies elsewhere and belongs to a block, with `Block`'s fields; its
             instructions are some of the block's.
@@ -270,6 +273,7 @@ class CodeCache:
         self.seen: set[int] = set()
         self.seen_borders: dict[int, tuple[int, ...]] = {}
         self.gate_records: dict[int, RecordView] = {}
+        self.loads: dict[int, list[tuple[int, int, Plan]]] = {}
         self.instruction_readers: dict[int, Reader] = {}
         self.sequence_readers: dict[int, Reader] = {}
         self.records_address = map_memory(GATE_RECORDS * GATE_RECORD_SIZE)
@@ -301,6 +305,7 @@ class CodeCache:
         self.borders.clear()
         self.bodies.clear()
         self.gate_records.clear()
+        self.loads.clear()
         self.instruction_readers.clear()
         self.sequence_readers.clear()
         self.calls.clear()

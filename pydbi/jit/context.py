@@ -91,6 +91,11 @@ _SLOT_NAMES: Final = (
     "VECTORCALL",  # PyObject_Vectorcall
     "PY_CONTINUE",  # the VMAction.CONTINUE object
     "PY_DECREF",  # Py_DecRef
+    # While several threads run a guest, the interpreter lock is held in Python only.
+    "SHARES_PYTHON",  # not 0: it is so
+    "THREAD_STATE",  # PyThreadState * of this thread, while it is without the lock
+    "PY_SAVE_THREAD",  # PyEval_SaveThread
+    "PY_RESTORE_THREAD",  # PyEval_RestoreThread
     "GATE_RECORDS",  # base of the gate records
     "VECTORS",  # base of this thread's callback vectors
     "SYSCALL_TABLE",  # a byte for each system call number: not 0 if Python handles it

@@ -25,13 +25,14 @@ from pydbi.jit.context import (
     REASON_RETURNED,
     SLOT,
 )
-from pydbi.jit.faults import drop_abandoned_excursions, guest_fault, settle_fault
+from pydbi.jit.faults import drop_abandoned_excursions, guest_fault, leave_record, settle_fault
 from pydbi.jit.kicks import Kicks
 from pydbi.jit.signals import prepare_thread
 from pydbi.jit.syscalls import SYSCALL_SIZE
 
 if TYPE_CHECKING:
     from pydbi.jit.engine import Engine
+    from pydbi.jit.guest import Guest
 
 _ENTRY = SLOT["ENTRY"] >> 3
 _TARGET = SLOT["TARGET"] >> 3
@@ -48,10 +49,11 @@ _ENTER = -1
 
 
 class Dispatcher:
-    """Runs the guest of an engine."""
+    """Runs a thread of an engine's guest."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, guest: Guest) -> None:
         self._engine = engine
+        self._guest = guest
         self._actions = Actions(engine)
         self._kicks = Kicks(engine)
         self._looping = False
@@ -68,7 +70,7 @@ class Dispatcher:
     @property
     def running(self) -> bool:
         """Whether the guest is under way: in the cache, in a callback, or being dispatched."""
-        return self._looping or bool(self._engine.guest.words[_RUNNING])
+        return self._looping or bool(self._guest.words[_RUNNING])
 
     def check_not_running(self) -> None:
         """Raise ReentryError if this guest is running already."""
@@ -158,6 +160,7 @@ class Dispatcher:
         origin = 0  # the exit that was taken, as long as it is to be linked
         indirect = False
         in_python = True
+        kicked = False  # and the guest has left the cache before it has come to a boundary
         started = reason != _ENTER
         code = 0
         if not started:
@@ -174,6 +177,11 @@ class Dispatcher:
         try:
             while True:
                 if reason == _ENTER:
+                    if kicked:
+                        kicked = False
+                        words[_RIP] = app
+                        words[_REASON] = REASON_NONE
+                        self._kicks.check(app)
                     if not code:
                         if app == stop:
                             words[_RIP] = app
@@ -219,7 +227,10 @@ class Dispatcher:
                         origin = 0
                         if site == EXIT_SYSCALL:
                             stats.system_calls += 1
+                            words[_RIP] = app - SYSCALL_SIZE
+                            words[_REASON] = REASON_NONE
                             app, code = engine.system_calls.on_exit(reason)
+                            enter = engine.guest.enter  # another one, if it has made a thread
                         elif site == EXIT_STALE:
                             engine.drop_stale(app)
                 elif reason == REASON_LOOKUP:
@@ -230,6 +241,7 @@ class Dispatcher:
                 elif reason == REASON_KICK:
                     reason, code = self._kicks.reach_boundary()
                     if reason != REASON_KICK:
+                        kicked = True
                         continue
                     app = words[_RIP]
                     origin = 0
@@ -317,6 +329,9 @@ class Dispatcher:
 
     def _on_fault(self) -> Next:
         engine = self._engine
+        behind_record = leave_record(engine)
+        if behind_record is not None:
+            return behind_record
         engine.stats.faults += 1
         if engine.signals.deliver_fault(*settle_fault(engine)):
             return engine.guest.words[_RIP], 0

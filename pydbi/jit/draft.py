@@ -13,6 +13,7 @@ from pydbi.types import VMState
 
 _signed = Struct("<i").pack
 _record = Struct("<QQQQ").pack_into
+CACHE_LINE = 64
 GATE_BEFORE, GATE_AFTER = stubs().template("gate").around("index", 4)
 GATE_SIZE = len(stubs().template("gate").code)
 
@@ -33,13 +34,14 @@ class Draft:
             there are any.
         rechecks: offsets in the block before which its code must be checked again.
         body: cache address behind the gates that report that the block is entered.
+        shared: whether other threads may execute a jump while it is linked.
         event_vector: makes the vector for an event callback and a state.
     """
 
     __slots__ = (
         "app", "arena", "base", "body", "branch_is_watched", "branch_vectors", "cache", "code",
         "entries", "event_vector", "exit_report", "exits", "first_exit", "instruction", "out",
-        "rechecks", "scratch", "shifts", "stub_base",
+        "rechecks", "scratch", "shared", "shifts", "stub_base",
     )  # fmt: skip
 
     def __init__(
@@ -49,7 +51,7 @@ class Draft:
         self.entries = cache.entries
         self.exits = cache.exits
         self.arena: Arena
-        self.branch_is_watched = False
+        self.branch_is_watched = self.shared = False
         self.app = self.base = self.body = self.stub_base = self.instruction = self.first_exit = 0
         self.code = b""
         self.out = bytearray()
@@ -89,6 +91,8 @@ class Draft:
         """Emit *jump* with a displacement to the block at app address *target*, or to a stub."""
         index = self.take_exits(1)
         out = self.out
+        if self.shared:
+            self.keep_together(len(jump) + 4)
         out += jump
         site = self.base + len(out)
         self.exits[index] = (target, site)
@@ -97,6 +101,12 @@ class Draft:
         if not -0x80000000 <= distance < 0x80000000:  # a block in another arena
             distance = self.stub_base + index * EXIT_STUB_SIZE - site - 4
         out += _signed(distance)
+
+    def keep_together(self, size: int) -> None:
+        """Have the next *size* bytes in one cache line, so that a link is made at one stroke."""
+        left = -(self.base + len(self.out)) % CACHE_LINE
+        if 0 < left < size:
+            self.out += b"\x90" * left
 
     def constant(self, value: int) -> int:
         """Return the cache address of 8 bytes that hold *value*."""

@@ -23,6 +23,7 @@ from pydbi.jit.library_calls import library_calls
 from pydbi.jit.linker import Linker
 from pydbi.jit.lookup import LookupTable, SecondLevel
 from pydbi.jit.registrar import Registrar
+from pydbi.jit.sharing import Sharing
 from pydbi.jit.signals import install_handlers
 from pydbi.jit.syscalls import SystemCalls
 from pydbi.jit.translator import Translator
@@ -104,7 +105,7 @@ class Engine:
         self.instrumentation = self.instruments.callbacks
         self.broker = native or broker()
         self.cache = CodeCache(arena_size)
-        guests = [self.guest]
+        self.guests = guests = [self.guest]
         self.lookup = LookupTable(guests)
         self.linker = Linker(self.cache, self.lookup)
         self.translator = Translator(
@@ -119,11 +120,13 @@ class Engine:
             self.registrar.add_event_vector,
             self.registrar.returning,
         )
-        self.dispatcher = Dispatcher(self)
+        self.dispatcher = Dispatcher(self, self.guest)
         self.instruction_outside: int | None = None
         """App address of the instruction whose callbacks are called from Python, not by a gate; 0
         if they belong to none."""
         self.vectors = CallbackVectors(self.guest)
+        self.sharing = Sharing(self)
+        self.on_attach: Callable[[Guest, Dispatcher], None] = lambda guest, dispatcher: None
         self.inspector = Inspector(self)
         self.options = Options.NO_OPT
         self.cache_limit = 0
@@ -155,7 +158,7 @@ class Engine:
         try:
             return self.translator.translate(app, origin, pad)
         except CacheFull:
-            self._reset()
+            self.reset()
         try:
             return self.translator.translate(app, 0, pad)
         except CacheFull:
@@ -168,7 +171,7 @@ class Engine:
     def _make_room(self) -> bool:
         """Empty the cache if that is due, or if its limit is passed; return whether it was."""
         if self._reset_due or (self.cache_limit and self.cache.used_size() > self.cache_limit):
-            self._reset()
+            self.reset()
             return True
         return False
 
@@ -204,7 +207,7 @@ class Engine:
         try:
             entry = self.translator.translate_call(app, frame_size, return_address)
         except CacheFull:
-            self._reset()
+            self.reset()
             entry = self.translator.translate_call(app, frame_size, return_address)
         return self.cache.add_call(app, self.guest.address, entry)
 
@@ -264,7 +267,7 @@ class Engine:
         if twice != self.cache.mapped_twice:
             self.distrust()  # should it fail halfway
             self.cache.map_arenas(twice)
-            self._reset()
+            self.reset()
 
     # What is instrumented.
 
@@ -343,7 +346,7 @@ class Engine:
         """Remove all blocks; what is known of the app's code stays."""
         if not self.dispatcher.running:
             if self.cache.blocks or self._reset_due:
-                self._reset()
+                self.reset()
             return
         self._reset_due = True
         for fields in self.cache.blocks:
@@ -360,7 +363,10 @@ class Engine:
         self.memory.forget_all()
         self.guest.select_switch()
 
-    def _reset(self) -> None:
+    def reset(self) -> None:
+        """Empty the cache. Nothing in it may be under way, but other threads may be."""
+        if self.sharing.active:
+            self.sharing.stop_others()
         self._count_blocks()
         self.stats.resets += 1
         self.cache.reset()
@@ -369,10 +375,33 @@ class Engine:
         self.inspector.by_gate.clear()
         self._dead_blocks = 0
         self._reset_due = False
+        if self.sharing.active:
+            self.sharing.let_go()
 
     def after_run(self) -> None:
         """Let go of what machine code can no longer use."""
-        self.vectors.settle()
+        if not any(thread.dispatcher.running for thread in self.sharing.threads):
+            self.vectors.settle()
+
+    # Threads of the guest, beside the one that `run` runs; see `Sharing`.
+
+    def add_guest(self, guest: Guest) -> None:
+        """Let another thread use the cache."""
+        self.guests.append(guest)
+        guest.set_cache_ranges(self.cache.ranges())
+        self.lookup.attach(guest)
+
+    def remove_guest(self, guest: Guest) -> None:
+        """Forget a thread that is over."""
+        self.guests.remove(guest)
+        self.vectors.detach(guest)
+        release_guest(guest.address, guest.thunk)
+
+    def attach(self, guest: Guest, dispatcher: Dispatcher) -> None:
+        """Have the thread with this context be the one that is in Python."""
+        self.guest = guest
+        self.dispatcher = dispatcher
+        self.on_attach(guest, dispatcher)
 
     # Counting.
 

@@ -18,6 +18,8 @@ from pydbi.jit.context import (
     SLOT,
 )
 from pydbi.jit.guest import Guest
+from pydbi.jit.record_views import tell_unread
+from pydbi.jit.recording import forget_values
 from pydbi.types import AnalysisType
 from pydbi.x86.instruction import TRUNCATED, decode
 
@@ -76,6 +78,34 @@ def settle_fault(engine: Engine) -> tuple[int, int, int]:
             words[_FAULT_ADDRESS] = app
         give_back(engine.guest, resting_at(block, pc), app, 0)
     return words[_FAULT_SIGNAL], words[_FAULT_CODE], words[_FAULT_ADDRESS]
+
+
+def leave_record(engine: Engine) -> tuple[int, int] | None:
+    """Go on behind code that records an access if the fault that has come is its own.
+
+    The processor shall find for itself what is wrong with the instruction: another operand, or the
+    opcode. What could not be read is unknown until then.
+
+    Returns:
+        The app address of the instruction and the cache address to go on at; None if the fault is
+        not one of code for records.
+    """
+    words, cache = engine.guest.words, engine.cache
+    pc = words[_FAULT_PC]
+    block = cache.block_of(pc)
+    if block is None:
+        return None
+    app = block.app_of(pc)
+    for first, last, plan in cache.loads.get(app, ()):
+        if first <= pc < last:
+            give_back(engine.guest, resting_at(block, pc), app, 0)
+            forget_values(plan, words)
+            for gate, view in cache.gate_records.items():
+                if view.plan is plan:
+                    cache.instruction_readers[gate] = tell_unread(view.of_instruction())
+                    cache.sequence_readers[gate] = tell_unread(view.of_sequence())
+            return app, last
+    return None
 
 
 def guest_fault(engine: Engine) -> GuestFault:

@@ -37,6 +37,7 @@ _EFLAGS = GPR_OFFSET["eflags"] >> 3
 _ST = FPR_OFFSET + 32
 """Where ST(0) is kept: the first of eight 16-byte places in the FXSAVE area."""
 _ERRNO = SLOT["GUEST_ERRNO"] >> 3
+_REGISTERS_SIZE = SLOT["GUEST_GS"] + 8
 _FULL_FLAGS = SLOT["FULL_FLAGS"] >> 3
 
 
@@ -119,10 +120,24 @@ class Guest:
         slots[SLOT["REASON"]] = REASON_NONE
         slots[SLOT["VECTORCALL"]] = _vectorcall_address()
         slots[SLOT["PY_DECREF"]] = _address_of("Py_DecRef")
+        slots[SLOT["PY_SAVE_THREAD"]] = _address_of("PyEval_SaveThread")
+        slots[SLOT["PY_RESTORE_THREAD"]] = _address_of("PyEval_RestoreThread")
         slots[SLOT["PY_CONTINUE"]] = id(VMAction.CONTINUE)
         for slot, value in slots.items():
             words[slot >> 3] = value
         self.clear_table()
+
+    def copy_state(self, other: Guest) -> None:
+        """Take over the registers of another thread, and how they are saved."""
+        self.memory[:_REGISTERS_SIZE] = other.memory[:_REGISTERS_SIZE]
+        self.memory[FPR_OFFSET:CACHE_RANGES_OFFSET] = other.memory[FPR_OFFSET:CACHE_RANGES_OFFSET]
+        for slot in ("UPPER_IN_USE", "FULL_FLAGS", "SYSCALL_TABLE", "GATE_RECORDS"):
+            self.words[SLOT[slot] >> 3] = other.words[SLOT[slot] >> 3]
+        self.uses_x87, self.uses_avx512 = other.uses_x87, other.uses_avx512
+        self.swaps_fs, self.saves_fpr = other.swaps_fs, other.saves_fpr
+        self.backs_up_errno = other.backs_up_errno
+        self.withheld_signals = other.withheld_signals
+        self.select_switch()
 
     def prepare_thread(self) -> None:
         """Let the guest share the calling thread's errno."""

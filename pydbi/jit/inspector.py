@@ -27,7 +27,6 @@ class Inspector:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._words = engine.guest.words
         self._cache = engine.cache
         self.analyses: dict[int, InstAnalysis] = {}
         self.by_gate: dict[int, InstAnalysis] = {}
@@ -43,21 +42,21 @@ class Inspector:
             return None
         if self._engine.instruction_outside is not None:
             return self._engine.instruction_outside or None
-        gate = self._words[_GATE_INDEX] & 0xFFFFFFFF
+        gate = self._engine.guest.words[_GATE_INDEX] & 0xFFFFFFFF
         return self._cache.record_word(gate, 3) or None
 
     def instruction_accesses(self) -> list[MemoryAccess]:
         """Return what the instruction whose callback is running was recorded to access."""
         view = self._record_view()
-        return [] if view is None else view.of_instruction()(self._words)
+        return [] if view is None else view.of_instruction()(self._engine.guest.words)
 
     def sequence_accesses(self) -> list[MemoryAccess]:
         """Return what the current sequence was recorded to access so far."""
         view = self._record_view()
-        return [] if view is None else view.of_sequence()(self._words)
+        return [] if view is None else view.of_sequence()(self._engine.guest.words)
 
     def _record_view(self) -> RecordView | None:
-        gate = self._words[_GATE_INDEX]
+        gate = self._engine.guest.words[_GATE_INDEX]
         if gate >> 32:  # a callback that is called from Python, after a gate's or without one
             if not self._engine.dispatcher.running or self._engine.instruction_outside is not None:
                 return None
@@ -76,7 +75,7 @@ class Inspector:
 
             getLogger("pydbi").error("no callback is running, so there is no current instruction")
             return None
-        gate = self._words[_GATE_INDEX]
+        gate = self._engine.guest.words[_GATE_INDEX]
         analysis = self.analysis(app, kind & ~AnalysisType.ANALYSIS_JIT)
         if kind & AnalysisType.ANALYSIS_JIT:
             block = self._cache.block_of(self._cache.record_word(gate & 0xFFFFFFFF, 2) - 1)

@@ -24,6 +24,8 @@ class Linker:
         self._incoming: dict[int, list[int]] = {}
         self._indexed = FIRST_INDEX
         self._unused: list[int] = []
+        self.shared = False
+        """Whether other threads may execute what is changed: then only whole displacements are."""
 
     def link(self, index: int, code: int) -> None:
         """Make exit *index* jump to the cache address *code* from now on."""
@@ -33,7 +35,7 @@ class Linker:
         if -REACH <= displacement < REACH:
             offset = site - arena.address
             arena.memory[offset : offset + 4] = displacement.to_bytes(4, "little", signed=True)
-        else:
+        elif not self.shared:
             # Too far for a jump: the stub becomes one that can go anywhere.
             stub = self._cache.stub_of(index)
             arena.write(stub, self._far_before + code.to_bytes(8, "little"))

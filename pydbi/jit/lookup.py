@@ -30,6 +30,7 @@ class SecondLevel:
     def __init__(self) -> None:
         self.entries = 0
         self.address = self._size = 0
+        self._old: list[tuple[int, int]] = []
         self._resize(_L2_ENTRIES)
 
     def _resize(self, entries: int) -> None:
@@ -55,8 +56,12 @@ class SecondLevel:
         self._words[place] = app
         return True
 
-    def grow(self, pads: dict[int, int]) -> None:
-        """Move to a larger table and enter all of *pads*."""
+    def grow(self, pads: dict[int, int], *, keep: bool) -> None:
+        """Move to a larger table and enter all of *pads*.
+
+        Args:
+            keep: whether the old one may still be in use, until the next `clear`.
+        """
         old_address, old_size = self.address, self._size
         entries = self.entries
         while True:
@@ -64,15 +69,23 @@ class SecondLevel:
             self._resize(entries)
             if all(self.enter(app, pad) for app, pad in pads.items()):
                 break
-            self.close()
-        unmap_memory(old_address, old_size)
+            unmap_memory(self.address, self._size)
+        self._old.append((old_address, old_size))
+        if not keep:
+            self._drop_old()
+
+    def _drop_old(self) -> None:
+        while self._old:
+            unmap_memory(*self._old.pop())
 
     def clear(self) -> None:
         """Make it empty."""
         ctypes.memset(self.address, 0, self._size)
+        self._drop_old()
 
     def close(self) -> None:
         """Give the memory back."""
+        self._drop_old()
         unmap_memory(self.address, self._size)
 
 
@@ -81,11 +94,13 @@ class LookupTable:
 
     Attributes:
         pad_entry: where in a landing pad it is entered, in bytes from its start.
+        keeps_tables: whether a table that has become too small may still be in use.
         restore_size: how many bytes at a landing pad's end give the guest its rcx back.
     """
 
     def __init__(self, guests: list[Guest]) -> None:
         self._guests = guests
+        self.keeps_tables = False
         self._by_loop = cpu.has_bmi2() and cpu.cpu().vendor in _FAST_LOOP
         self._pad = stubs().template(f"landing_pad_{'loop' if self._by_loop else 'jrcxz'}")
         self._pad_low, self._pad_high = self._pad.holes["low"], self._pad.holes["high"]
@@ -95,7 +110,8 @@ class LookupTable:
         self._lookup_absent = stubs().find("lookup_absent")
         self._pads: dict[int, int] = {}
         self.second_level = SecondLevel()
-        self._attach_all()
+        for guest in guests:
+            self.attach(guest)
 
     def landing_pad(self, app: int) -> bytearray:
         """Return the code of the landing pad for *app*; it goes on right behind itself."""
@@ -120,8 +136,9 @@ class LookupTable:
         self.prefer(app, pad)
         full = len(self._pads) * 2 > self.second_level.entries
         if full or not self.second_level.enter(app, pad):
-            self.second_level.grow(self._pads)
-            self._attach_all()
+            self.second_level.grow(self._pads, keep=self.keeps_tables)
+            for guest in self._guests:
+                self.attach(guest)
 
     def prefer(self, app: int, pad: int) -> None:
         """Let *pad* have the first-level entry that addresses like *app* share."""
@@ -140,10 +157,13 @@ class LookupTable:
                 guest.words[place] = self._lookup_miss
         self.second_level.enter(app, self._lookup_absent)  # the key stays: probes go on behind it
 
-    def _attach_all(self) -> None:
-        for guest in self._guests:
-            guest.words[SLOT["L2_TABLE"] >> 3] = self.second_level.address
-            guest.words[SLOT["L2_MASK"] >> 3] = self.second_level.entries - 1
+    def attach(self, guest: Guest) -> None:
+        """Let *guest* look into the second-level table.
+
+        First its address, then its size: who looks at both meanwhile is within the new one.
+        """
+        guest.words[SLOT["L2_TABLE"] >> 3] = self.second_level.address
+        guest.words[SLOT["L2_MASK"] >> 3] = self.second_level.entries - 1
 
     def clear(self) -> None:
         """Forget all targets."""

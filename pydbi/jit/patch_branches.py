@@ -57,6 +57,8 @@ def emit_jcc(draft: Draft, special: Special) -> None:
     if draft.branch_is_watched:
         _emit_condition(draft, bytes((0x0F, 0x80 | condition)), target, following)
         return
+    if draft.shared:
+        draft.keep_together(11)
     if len(draft.cache.arenas) > 1:  # a block may be out of reach
         draft.exit(bytes((0x0F, 0x80 | condition)), target)
         draft.exit(_JUMP, following)
@@ -81,6 +83,8 @@ def emit_loop(draft: Draft, special: Special) -> None:
     following = draft.app + end
     target = following + (draft.code[end - 1] ^ 0x80) - 0x80 & _WORD
     if not draft.branch_is_watched:
+        if draft.shared:
+            draft.keep_together(end - start + 13)
         draft.out += draft.code[start : end - 1] + b"\x02\xeb\x05"  # op +2; jmp short +5
         draft.exit(_JUMP, target)
         draft.exit(_JUMP, following)

@@ -34,6 +34,7 @@ from pydbi.jit.stubs import stubs
 from pydbi.x86 import traits
 from pydbi.x86.encoder import load_gs, store_gs
 from pydbi.x86.instruction import scan
+from pydbi.x86.registers import RAX, RCX
 
 if TYPE_CHECKING:
     from pydbi.jit.draft import Draft
@@ -41,7 +42,11 @@ if TYPE_CHECKING:
 _read_signed = Struct("<i").unpack_from
 _JUMP = b"\xe9"
 _WORD = (1 << 64) - 1
-_GUEST_GS = SLOT["GUEST_GS"]
+_GUEST_GS, _SLOT_0, _SLOT_1 = SLOT["GUEST_GS"], SLOT["SCRATCH_0"], SLOT["SCRATCH_1"]
+_SAVE_FLAGS, _RESTORE_FLAGS = b"\x9f\x0f\x90\xc0", b"\x04\x7f\x9e"
+"""lahf; seto al; and add al, 0x7f; sahf"""
+_SIGN_BITS_OF_RCX = b"\x48\xc1\xf9\x2f\x48\xff\xc1\x48\xd1\xe9"
+"""sar rcx, 47; inc rcx; shr rcx, 1: 0 if bits 47 to 63 are all alike"""
 _SYSCALL = stubs().template("syscall")
 
 
@@ -72,14 +77,32 @@ def emit_gs_base(draft: Draft, special: Special) -> None:
     instruction = scan(draft.code, start, draft.app + start)
     byte = draft.code[modrm]
     register = byte & 7 | (8 if instruction.rex & 1 else 0)
-    move = (load_gs if byte & 0x38 == 0x08 else store_gs)(register, _GUEST_GS)
+    writes = byte & 0x38 != 0x08
+    move = (store_gs if writes else load_gs)(register, _GUEST_GS)
+    if writes and instruction.rex & 8:
+        _emit_canonical_check(draft, register, instruction.code)
     if not instruction.rex & 8:  # 32-bit form: the upper half is zero
         move = bytes((move[0], move[1] & ~8, *move[2:]))
-        if byte & 0x38 != 0x08:
+        if writes:
             high = (_GUEST_GS + 4).to_bytes(4, "little")
             move += b"\x65\xc7\x04\x25" + high + bytes(4)  # mov dword gs:[GUEST_GS + 4], 0
     draft.out += move
     draft.shift(end)
+
+
+def _emit_canonical_check(draft: Draft, register: int, instruction: bytes) -> None:
+    """Execute *instruction*, which faults then, unless *register* is a canonical address."""
+    out = draft.out
+    first = len(out)
+    out += store_gs(RCX, _SLOT_1) + bytes((0x48 | register >> 3, 0x8B, 0xC8 | register & 7))
+    out += store_gs(RAX, _SLOT_0) + _SAVE_FLAGS
+    out += _SIGN_BITS_OF_RCX + _RESTORE_FLAGS + load_gs(RAX, _SLOT_0)
+    restore = load_gs(RCX, _SLOT_1)
+    out += b"\xe3" + bytes((len(restore) + len(instruction),))  # jrcxz
+    draft.rests(first, len(out), RCX, _SLOT_1)
+    out += restore + instruction
+    draft.rests(len(out), len(out) + len(restore), RCX, _SLOT_1)
+    out += restore
 
 
 def emit_gs(draft: Draft, special: Special) -> None:

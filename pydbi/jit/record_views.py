@@ -7,11 +7,21 @@ from typing import NamedTuple, Protocol
 
 from pydbi.jit.record_readers import Reader, make_reader
 from pydbi.jit.recording import Plan
+from pydbi.jit.records import without_unread
 from pydbi.types import MemoryAccess
+
+
+def tell_unread(reader: Reader) -> Reader:
+    """Return what reads the same, and knows values that could not be read from others."""
+    return lambda words: without_unread(reader(words))
 
 
 class RecordView(Protocol):
     """What there is to read when a gate is reached."""
+
+    @property
+    def plan(self) -> Plan | None:
+        """What the gate's own instruction records."""
 
     def of_instruction(self) -> Reader:
         """Return what reads the accesses of the gate's instruction; before it, its reads."""

@@ -6,6 +6,9 @@ instruction records is a few stores to fixed places. What they mean is known at 
 
 Addresses, and what is read, are recorded before the instruction; what is written, behind it. An
 access of more than 8 bytes has its address recorded only.
+
+Where a read faults, the rest of the record is left out and its values are unknown: the processor
+shall find for itself what is wrong with the instruction, which may be something else.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from pydbi.jit.context import SHADOW_OFFSET
 from pydbi.jit.recording_code import NOTHING, Part
 from pydbi.jit.recording_places import make_recipe
-from pydbi.jit.records import Record
+from pydbi.jit.records import UNREAD, Record
 
 if TYPE_CHECKING:
     from pydbi.jit.draft import Draft
@@ -79,6 +82,14 @@ def emit_after(draft: Draft, plan: Plan) -> None:
     _emit(draft, plan, plan.after)
 
 
+def forget_values(plan: Plan, words: memoryview) -> None:
+    """Let the values that *plan* has recorded in a context's *words* count as unknown."""
+    first = (SHADOW_OFFSET >> 3) + 2 * plan.first_slot
+    for record in plan.records:
+        for word in record.values_at():
+            words[first + word] = UNREAD
+
+
 def _emit(draft: Draft, plan: Plan, part: Part) -> None:
     code = bytearray(part.code)
     first = SHADOW_OFFSET + 16 * plan.first_slot
@@ -91,3 +102,6 @@ def _emit(draft: Draft, plan: Plan, part: Part) -> None:
     draft.out += code
     for begin, end, register, slot in part.rests:
         draft.rests(start + begin, start + end, register, slot)
+    if part.loads:
+        first = draft.base + start
+        draft.cache.loads.setdefault(plan.address, []).append((first, first + len(code), plan))

@@ -35,6 +35,7 @@ class Addresses:
         self._narrow = 0x67 in instruction.prefixes
         self._operand = operand_of(instruction) if instruction.is_memory else Operand(None)
         self._recorded: dict[str, int] = {}
+        self._in_scratch = -1
         self._scratch = next(r for r in _SCRATCH if r not in self._used())
 
     def _used(self) -> set[int | None]:
@@ -47,13 +48,14 @@ class Addresses:
             used |= {instruction.reg, RAX}
         return used
 
-    def _record_address(self, access: Access, word: int) -> int:
-        """Store the access's address; return the register that it is in."""
+    def _record_address(self, access: Access, word: int) -> None:
+        """Store the access's address; `_in_scratch` is the word whose address the scratch has."""
         place = access.place
         if place in self._recorded and (place in _ADDRESSES or self._operand.segment):
-            self._before.load(self._scratch, self._recorded[place])  # what was read is written
-            self._before.store(word, self._scratch)
-            return self._scratch
+            if self._in_scratch != self._recorded[place]:
+                self._before.load(self._scratch, self._recorded[place])
+            self._before.store(word, self._scratch)  # what was read is written
+            return
         self._recorded[place] = word
         emit = _ADDRESSES.get(place)
         if emit is not None:
@@ -69,21 +71,27 @@ class Addresses:
             bare = operand.index is None and not (operand.displacement or operand.segment)
             if bare and operand.base is not None and not operand.narrow:
                 self._before.store(word, operand.base)
-                return operand.base
+                return
             self._before.borrow(self._scratch)
             self._before.lea(self._scratch, operand)
             self._before.add_segment(self._scratch, operand.segment)
         self._before.store(word, self._scratch)
-        return self._scratch
+        self._in_scratch = word
 
-    def _load_value(self, access: Access, register: int) -> None:
-        """Load what is read, by the same operand if that can be, so that a fault is the same."""
+    def _load_value(self, access: Access, word: int) -> None:
+        """Load what is read to the scratch register, by the instruction's own operand if possible.
+
+        Args:
+            word: where the access's address was stored.
+        """
         self._before.borrow(self._scratch)
-        operand = Operand(register)
-        if access.place not in _ADDRESSES and not self._instruction.traits & RIP:
-            own = self._operand_of(access)
-            if own.segment in (0, _FS):
-                operand = own
+        operand = Operand(self._scratch)
+        own = self._operand_of(access) if access.place not in _ADDRESSES else None
+        if own is not None and not self._instruction.traits & RIP and own.segment in (0, _FS):
+            operand = own
+        elif self._in_scratch != word:
+            self._before.load(self._scratch, word)
+        self._in_scratch = -1
         self._before.load_value(self._scratch, access.size, operand)
 
     def _operand_of(self, access: Access) -> Operand:

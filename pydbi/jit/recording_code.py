@@ -46,15 +46,17 @@ class Part(NamedTuple):
         holes: what depends on the instruction's address.
         rests: (first, last, register, slot): from offset first to last (excluded) the guest's
             register rests in that slot.
+        loads: whether it reads the guest's memory, and so may fault.
     """
 
     code: bytes
     places: tuple[tuple[int, int], ...]
     holes: tuple[Hole, ...]
     rests: tuple[tuple[int, int, int, int], ...]
+    loads: bool
 
 
-NOTHING: Final = Part(b"", (), (), ())
+NOTHING: Final = Part(b"", (), (), (), False)
 
 
 class Snippet:
@@ -66,6 +68,7 @@ class Snippet:
         self._holes: list[Hole] = []
         self._rests: list[tuple[int, int, int, int]] = []
         self._borrowed: dict[int, tuple[int, int]] = {}
+        self._loads = False
 
     def finish(self) -> Part:
         """Give back what is borrowed, and return the part."""
@@ -74,7 +77,7 @@ class Snippet:
         if not self._code:
             return NOTHING
         holes, rests = tuple(self._holes), tuple(self._rests)
-        return Part(bytes(self._code), tuple(self._places), holes, rests)
+        return Part(bytes(self._code), tuple(self._places), holes, rests, self._loads)
 
     def add(self, code: bytes) -> None:
         """Append *code* as it is."""
@@ -126,6 +129,7 @@ class Snippet:
     def load_value(self, register: int, size: int, operand: Operand) -> None:
         """Load *size* bytes of guest memory, zero-extended."""
         segment = _FS if operand.segment == _FS else 0
+        self._loads = True
         self._code += with_operand(_LOADS[size], register, operand, wide=size == 8, segment=segment)
 
     def move_target(self, register: int, distance: int, narrow: bool) -> None:

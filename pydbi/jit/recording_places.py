@@ -72,9 +72,13 @@ class _Maker(Addresses):
         self._words = 0
         self._records: list[Record] = []
         self._frames = -1
+        self._reads: list[tuple[Access, int]] = []
 
     def finish(self) -> Recipe:
-        """Return the recipe."""
+        """Return the recipe; what is read is loaded when all addresses are stored."""
+        for access, word in self._reads:
+            self._load_value(access, word)
+            self._before.store(word + 1, self._scratch)
         pairs = -(-self._words // 2)
         return Recipe(self._before.finish(), self._after.finish(), pairs, tuple(self._records))
 
@@ -103,12 +107,11 @@ class _Maker(Addresses):
         word = self._take(2)
         flags = access.flags if self._values else access.flags | UNKNOWN_VALUE
         known = not flags & UNKNOWN_VALUE
-        register = self._record_address(access, word)
+        self._record_address(access, word)
         if not known:
             self._before.store_zero(word + 1)
         elif not access.is_write:
-            self._load_value(access, register)
-            self._before.store(word + 1, self._scratch)
+            self._reads.append((access, word))
         elif self._instruction.flow in (CALL, CALL_INDIRECT):
             self._before.store_address(word + 1, self._instruction.length)
         else:
@@ -169,6 +172,7 @@ class _Maker(Addresses):
             before.add_store(store_opmask(register, wide=wide), word)
         else:
             before.borrow(self._scratch)
+            self._in_scratch = -1
             before.add(vector_mask_bits(instruction, self._scratch, access.element))
             before.store(word, self._scratch)
 

@@ -5,6 +5,7 @@ Words are counted from the first pair of the instruction's records.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from struct import Struct
 from typing import Final, NamedTuple, Protocol
@@ -45,6 +46,22 @@ class Record(Protocol):
             executed: whether the instruction was executed, or is about to be.
         """
 
+    def values_at(self) -> range:
+        """Return the words that hold values which code for recording has loaded."""
+
+
+UNREAD: Final = int.from_bytes(os.urandom(8), "little") | 3 << 62
+"""A value that could not be read, as a word: no guest can know it."""
+
+
+def without_unread(accesses: list[MemoryAccess]) -> list[MemoryAccess]:
+    """Say of *accesses* whose value could not be read that it is unknown; return them."""
+    for access in accesses:
+        if access.value == UNREAD:
+            access.value = 0
+            access.flags |= UNKNOWN_VALUE
+    return accesses
+
 
 class Plain(NamedTuple):
     """An access of fixed size: its address and its value (0 if unknown) are a pair of words."""
@@ -61,6 +78,11 @@ class Plain(NamedTuple):
         at = first + self.word
         address, value = words[at], words[at + 1]
         return (MemoryAccess(instruction, address, value, self.size, self.type, self.flags),)
+
+    def values_at(self) -> range:
+        """See `Record`."""
+        known = not self.flags & UNKNOWN_VALUE
+        return range(self.word + 1, self.word + 1 + known)
 
 
 class Repeated(NamedTuple):
@@ -93,6 +115,10 @@ class Repeated(NamedTuple):
         address = (address + base) & _ADDRESS
         return (MemoryAccess(instruction, address, 0, total, self.type, flags),)
 
+    def values_at(self) -> range:
+        """See `Record`."""
+        return range(0)
+
 
 class Masked(NamedTuple):
     """An access to the elements that a mask selects; the second word is the mask."""
@@ -123,6 +149,10 @@ class Masked(NamedTuple):
             )
             for offset, size in runs
         ]
+
+    def values_at(self) -> range:
+        """See `Record`."""
+        return range(0)
 
 
 def _runs(mask: int) -> list[tuple[int, int]]:
@@ -184,6 +214,10 @@ class Gathered(NamedTuple):
                 found.append(MemoryAccess(instruction, address, value, self.size, self.type, flags))
         return found
 
+    def values_at(self) -> range:
+        """See `Record`."""
+        return range(0)
+
 
 def _elements(words: Words, size: int, count: int) -> tuple[int, ...]:
     """Return the first *count* elements, of *size* bytes, of a vector."""
@@ -215,7 +249,7 @@ class Frames(NamedTuple):
         at = first + self.word
         writes = self.type is WRITE
         origin = words[at] if writes else words[at + 1]
-        place = at + 2 if writes else at + 3  # the first value is the rbp that is pushed
+        place = first + self._first_value()
         return [
             MemoryAccess(
                 instruction,
@@ -227,3 +261,12 @@ class Frames(NamedTuple):
             )
             for number in range(self.elements)
         ]
+
+    def values_at(self) -> range:
+        """See `Record`."""
+        first = self._first_value()
+        return range(first, first + self.elements)
+
+    def _first_value(self) -> int:
+        """Return the word of the first value; that of the writes is the rbp that is pushed."""
+        return self.word + (2 if self.type is WRITE else 3)

@@ -4,7 +4,7 @@ Python's own signal handlers, its other threads, a timeout and `VM.stop` all nee
 which does not get to run while linked blocks do. So each thread that runs a guest has a timer on
 its own processor time: every few milliseconds of computing it sends a *kick*, a signal of ours,
 whose handler makes translated code leave for Python (``faults.S``). Who does not compute is not
-disturbed.
+disturbed, unless several threads run guests.
 """
 
 from __future__ import annotations
@@ -18,10 +18,12 @@ from functools import cache
 from signal import SIGBUS, SIGFPE, SIGILL, SIGSEGV, SIGTRAP
 
 from pydbi.host.libc import libc, syscall
-from pydbi.host.memory import map_memory
+from pydbi.host.memory import map_memory, unmap_memory
 from pydbi.jit.stubs import ACTION_SIZE, stubs
 
 FAULTS = (SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP)
+WAITING_TICK = 10_000_000
+"""Nanoseconds between kicks of a guest that waits, where several threads run guests."""
 TICK = 5_000_000
 """Nanoseconds of processor time between kicks: CPython's own switch interval."""
 
@@ -101,23 +103,104 @@ def kick_signal() -> int:
 _threads = threading.local()
 
 
-def prepare_thread() -> None:
-    """Give this thread a stack for signal handlers, and kicks while it computes."""
-    if getattr(_threads, "ticks", None) is not None:
+class _ThreadKicks:
+    """What kicks a thread that runs guests, until the thread ends."""
+
+    def __init__(self) -> None:
+        self._thread = threading.get_native_id()
+        self._computing = KickTimer(_CLOCK_THREAD_CPUTIME_ID)
+        self._computing.start(TICK, TICK)
+        self._waiting: KickTimer | None = None
+
+    def while_waiting(self, wanted: bool) -> None:
+        """Kick the thread by the clock too, or no longer."""
+        if not wanted:
+            self._waiting = None
+        elif self._waiting is None:
+            self._waiting = KickTimer(thread=self._thread)
+            self._waiting.start(WAITING_TICK, WAITING_TICK)
+
+
+class GuestThreads:
+    """The threads that have run a guest.
+
+    A guest waits with the interpreter's lock. What it waits for may be another thread that wants
+    that: one whose guest holds a lock of libc, say. So where there are several threads, or
+    `may_start_elsewhere` is set, they are kicked while they wait.
+    """
+
+    def __init__(self) -> None:
+        self._kicks: list[_ThreadKicks] = []
+        self._elsewhere = False
+
+    def may_start_elsewhere(self, yes: bool) -> None:
+        """Say whether threads that have not run a guest yet may come to do so by themselves."""
+        self._elsewhere = yes
+        self._update()
+
+    def add(self, kicks: _ThreadKicks) -> None:
+        """A thread begins to run guests."""
+        self._kicks.append(kicks)
+        self._update()
+
+    def remove(self, kicks: _ThreadKicks) -> None:
+        """A thread has ended."""
+        kicks.while_waiting(False)
+        if kicks in self._kicks:
+            self._kicks.remove(kicks)
+            self._update()
+
+    def forget_all(self) -> None:
+        """A forked process has none of the others, and no timers."""
+        self._kicks.clear()
+
+    def _update(self) -> None:
+        wanted = self._elsewhere or len(self._kicks) > 1
+        for kicks in self._kicks:
+            kicks.while_waiting(wanted)
+
+
+guest_threads = GuestThreads()
+
+
+class _ThreadEnd:
+    """Ends a thread's kicks when the thread's local data goes."""
+
+    def __init__(self) -> None:
+        self._kicks = _ThreadKicks()
+        guest_threads.add(self._kicks)
+
+    def __del__(self) -> None:
+        guest_threads.remove(self._kicks)
+
+
+def prepare_thread(*, ticks: bool = True) -> None:
+    """Give this thread a stack for signal handlers, and kicks while it computes, if *ticks*."""
+    if getattr(_threads, "end", None) is not None:
         return
     current = _Stack()
     libc.sigaltstack(0, ctypes.addressof(current))
     if current.flags & _SS_DISABLE or current.size < _ALTERNATE_STACK_SIZE:
-        memory = map_memory(_ALTERNATE_STACK_SIZE)
+        memory = _threads.stack = map_memory(_ALTERNATE_STACK_SIZE)
         wanted = _Stack(memory, 0, _ALTERNATE_STACK_SIZE)
         libc.sigaltstack(ctypes.addressof(wanted), 0)
-    _threads.ticks = KickTimer(_CLOCK_THREAD_CPUTIME_ID)
-    _threads.ticks.start(TICK, TICK)
+    if ticks:
+        _threads.end = _ThreadEnd()
+
+
+def leave_thread() -> None:
+    """Take back what `prepare_thread` has given this thread, which is about to end."""
+    memory = getattr(_threads, "stack", 0)
+    if memory:
+        nothing = _Stack(0, _SS_DISABLE, 0)
+        libc.sigaltstack(ctypes.addressof(nothing), 0)
+        unmap_memory(memory, _ALTERNATE_STACK_SIZE)
 
 
 def _prepare_forked_child() -> None:
-    if getattr(_threads, "ticks", None) is not None:  # a child has no timers
-        _threads.ticks = None
+    guest_threads.forget_all()
+    if getattr(_threads, "end", None) is not None:  # a child has no timers
+        _threads.end = None
         prepare_thread()
 
 
@@ -125,10 +208,11 @@ os.register_at_fork(after_in_child=_prepare_forked_child)
 
 
 class KickTimer:
-    """A timer that kicks the thread that made it."""
+    """A timer that kicks a thread: by default the one that makes it."""
 
-    def __init__(self, clock: int = _CLOCK_MONOTONIC) -> None:
-        event = _SignalEvent(0, kick_signal(), _SIGEV_THREAD_ID, threading.get_native_id())
+    def __init__(self, clock: int = _CLOCK_MONOTONIC, thread: int = 0) -> None:
+        thread = thread or threading.get_native_id()
+        event = _SignalEvent(0, kick_signal(), _SIGEV_THREAD_ID, thread)
         identity = ctypes.c_int()
         syscall(_SYS_TIMER_CREATE, clock, ctypes.addressof(event), ctypes.addressof(identity), 0, 0)
         self._identity = identity.value

@@ -79,7 +79,10 @@ class Stubs:
         """Handlers of the host that `host_handler` calls with the host's thread pointer."""
         self._contexts = (ctypes.c_uint64 * (MOST_CONTEXTS + 1))()
         self._context_count = 0
+        self.reentry = (ctypes.c_uint64 * 4)()
+        """What native calls of instrumented code lead to; see `pydbi.jit.reentry`."""
         tables = {
+            "reentry_table": self.reentry,
             "previous_actions": self.previous_actions,
             "guest_actions": self.guest_actions,
             "host_actions": self.host_actions,

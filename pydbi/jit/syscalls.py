@@ -15,6 +15,7 @@ from pydbi.jit.context import GPR_OFFSET, SLOT
 
 if TYPE_CHECKING:
     from pydbi.jit.engine import Engine
+    from pydbi.jit.guest import Guest
     from pydbi.jit.states import GPRState
 
 TABLE_SIZE = 1 << 16
@@ -51,7 +52,11 @@ class SystemCalls:
         table = view(self._address, TABLE_SIZE)
         for number in self.handlers:
             table[number] = 1
-        engine.guest.words[SLOT["SYSCALL_TABLE"] >> 3] = self._address
+        self.attach(engine.guest)
+
+    def attach(self, guest: Guest) -> None:
+        """Let the table be that of *guest*, too."""
+        guest.words[SLOT["SYSCALL_TABLE"] >> 3] = self._address
 
     def on_exit(self, exit_index: int) -> tuple[int, int]:
         """Handle the system call for which the cache was left; return where to go on.
@@ -75,4 +80,4 @@ class SystemCalls:
         if result is None:
             return words[_RIP], 0
         words[_RAX] = result & _WORD
-        return following, engine.cache.syscall_resumes[exit_index]
+        return following, engine.cache.syscall_resumes.get(exit_index, 0)

@@ -158,7 +158,8 @@ class Translator:
             # Where a pad begins within its 32 bytes decides over a fifth of a dispatch's time.
             arena.code_top += -(arena.code_top + self._lookup.pad_entry) % PAD_ALIGNMENT
         top = arena.code_top
-        base = self._place_behind(origin, arena, top) if origin else top
+        behind = origin and not self._draft.shared
+        base = self._place_behind(origin, arena, top) if behind else top
         draft = self._draft
         draft.begin(app, code, arena, base)
         draft.out = out = self._lookup.landing_pad(app) if pad else bytearray()
@@ -300,7 +301,9 @@ class Translator:
         """Let exit *origin* lead to the block that was placed at *start*."""
         exits = self._cache.exits
         site = exits[origin][1]
-        if start == site - 1 and start < top:
+        if self._draft.shared:
+            self._linker.link(origin, start)
+        elif start == site - 1 and start < top:
             exits[origin] = (app, site)
             self._cache.fallen.add(origin)
         elif start == site + 4 and start < top:
@@ -348,6 +351,10 @@ class Translator:
     def stop(self, app: int | None) -> None:
         self._stop = app
         self._span = (0, 0, False)
+
+    def share(self) -> None:
+        """From now on, make blocks that several threads may execute while they are linked."""
+        self._draft.shared = True
 
     def forget_span(self) -> None:
         """Look the instrumented ranges up anew."""

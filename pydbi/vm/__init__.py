@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NoReturn
 
+from pydbi.jit.dispatcher import Dispatcher
 from pydbi.jit.engine import Engine, Stats
+from pydbi.jit.guest import Guest
 from pydbi.jit.stack import allocateVirtualStack, simulateCall
 from pydbi.jit.states import FPRState, GPRState
 from pydbi.types import Options
@@ -13,6 +15,7 @@ from pydbi.vm.arguments import as_kind
 from pydbi.vm.callbacks import Callbacks
 from pydbi.vm.inspection import Inspection
 from pydbi.vm.memory import MemoryAccesses
+from pydbi.vm.native_calls import NativeCalls
 from pydbi.vm.ranges import InstrumentedCode
 from pydbi.vm.running import Running
 from pydbi.vm.settings import Settings
@@ -20,7 +23,7 @@ from pydbi.vm.settings import Settings
 __all__ = ["VM", "FPRState", "GPRState", "Stats", "allocateVirtualStack", "simulateCall"]
 
 
-class VM(Running, InstrumentedCode, Callbacks, MemoryAccesses, Inspection, Settings):
+class VM(Running, NativeCalls, InstrumentedCode, Callbacks, MemoryAccesses, Inspection, Settings):
     """A guest, and the engine that runs it under instrumentation.
 
     Args:
@@ -35,9 +38,7 @@ class VM(Running, InstrumentedCode, Callbacks, MemoryAccesses, Inspection, Setti
         if isinstance(mattrs, str) or not all(isinstance(name, str) for name in mattrs):
             raise TypeError(f"attributes are a sequence of names, not {mattrs!r}")
         self._engine = engine = self._make_engine()
-        self._guest = engine.guest
-        self._words = engine.guest.words
-        self._dispatcher = engine.dispatcher
+        self._attach(engine.guest, engine.dispatcher)
         self._calls = engine.cache.calls
         self._by_gate = engine.inspector.by_gate
         self._views = engine.cache.gate_records
@@ -45,6 +46,12 @@ class VM(Running, InstrumentedCode, Callbacks, MemoryAccesses, Inspection, Setti
         self._sequence_readers = engine.cache.sequence_readers
         if as_kind(options, Options):
             engine.set_options(options)
+
+    def _attach(self, guest: Guest, dispatcher: Dispatcher) -> None:
+        """Have the methods be about this thread of the guest."""
+        self._guest = guest
+        self._words = guest.words
+        self._dispatcher = dispatcher
 
     def _make_engine(self) -> Engine:
         return Engine(self)

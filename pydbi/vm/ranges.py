@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from pydbi.host.maps import Mapping, read_mappings
+from pydbi.jit.caught_pages import executable_parts
 from pydbi.jit.engine import Engine
-from pydbi.types import Permission, Range
+from pydbi.types import Range
 from pydbi.vm.arguments import as_address
 
 USER_SPACE_END = 1 << 47
@@ -36,12 +37,13 @@ class InstrumentedCode:
         return self._add(_maps_around(as_address(addr)))
 
     def instrumentAllExecutableMaps(self) -> bool:
-        """Instrument every executable map that may be translated; False if there is none.
+        """Instrument every executable map but the host's own; False if there is none.
 
-        The host's own libraries stay native, and so does the vsyscall page, which no 32-bit
-        displacement reaches.
+        What Python runs on stays native: libpython, the executable, ctypes, libffi, the heap's
+        functions. libc is instrumented; docs/design/limits.md says what to mind then. The vsyscall
+        page is left out, which no 32-bit displacement reaches.
         """
-        return self._add([Range(m.start, m.end) for m in _executable_maps()])
+        return self._add([part for _, part in _executable_maps()])
 
     def removeInstrumentedModule(self, name: str) -> bool:
         """Stop instrumenting the file *name*; False if it is not mapped."""
@@ -62,26 +64,26 @@ class InstrumentedCode:
         return bool(maps)
 
 
-def _executable_maps() -> list[Mapping]:
+def _executable_maps() -> list[tuple[Mapping, Range]]:
+    """Return what guests may execute, and of which mapping it is."""
     return [
-        m for m in read_mappings() if m.permission & Permission.PF_EXEC and m.end <= USER_SPACE_END
+        (mapping, Range(low, high))
+        for mapping in read_mappings()
+        for low, high in executable_parts(mapping)
+        if high <= USER_SPACE_END
     ]
 
 
 def _maps_named(name: str) -> list[Range]:
     if not isinstance(name, str):
         raise TypeError(f"a file's name is due, not {name!r}")
-    return [
-        Range(m.start, m.end)
-        for m in _executable_maps()
-        if m.path and m.path.rpartition("/")[2] == name
-    ]
+    return [part for m, part in _executable_maps() if m.path and m.path.rpartition("/")[2] == name]
 
 
 def _maps_around(address: int) -> list[Range]:
     path = next((m.path for m in read_mappings() if m.start <= address < m.end), "")
     return [
-        Range(m.start, m.end)
-        for m in _executable_maps()
+        part
+        for m, part in _executable_maps()
         if (m.path == path if path else m.start <= address < m.end)
     ]

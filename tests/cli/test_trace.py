@@ -116,7 +116,7 @@ def test_other_modules_are_shown_on_request() -> None:
     [
         ((), "no command"),
         (("what",), "unknown command 'what'"),
-        (("trace",), "required: library, function"),
+        (("trace",), "a library and a function are due, or -- and a program"),
         (("trace", "libnowhere.so", "f"), "cannot load libnowhere.so"),
         (("trace", "libz.so.1", "nowhere"), "libz.so.1 has no function nowhere"),
         (("trace", "libc.so.6", "environ"), "environ of libc.so.6 is not a function"),

@@ -18,7 +18,6 @@ from tests.fuzz.explained import (
     REFUSED,
     is_branch_to_nowhere,
     is_locked_move,
-    is_recorded_early,
     is_too_long,
     is_undefined_at_the_end,
 )
@@ -125,7 +124,7 @@ class Comparison:
         except Exception as error:
             return [f"{type(error).__name__}: {error}"]
         if expected.signal and ended:
-            if is_branch_to_nowhere(expected.bare, expected.signal, at):
+            if is_branch_to_nowhere(expected.bare, expected.signal, ended, at):
                 return []
             undefined = ended.code == 0 and expected.at == at
             prefix_count = LONGEST - len(expected.bare)
@@ -134,8 +133,6 @@ class Comparison:
                 or is_too_long(expected.signal, prefix_count)
                 or is_locked_move(expected.signal, expected.bare)
             ):
-                return []
-            if mode == "recorded" and is_recorded_early(ended, at == expected.at):
                 return []
         found = _compare_end(expected, ended, at)
         return found + self._compare_state(case, vm, expected)

@@ -26,8 +26,8 @@ CUT = {
 REFUSED = (
     "a branch to a 16-bit address",
     "it loads FS or GS with a selector",
-    "a string instruction or xlat through GS",
-    "a gather, scatter or rsp-based pop through GS",
+    "a gather, scatter, tile or direct store through GS with 32-bit addresses",
+    "a bit test with the offset in a register through GS with 32-bit addresses",
     "a far branch",
 )
 """`UnsupportedInstruction.reason`, from the table in limits.md."""
@@ -99,33 +99,30 @@ def cut_reason(code: bytes, bare: bytes) -> str:
 _PREFIXES_OF_TOO_LONG = 4
 """Without so many an instruction has at most 15 bytes (SDM volume 2, 2.1)."""
 _NEAR_RETURNS = (0xC2, 0xC3)
-_SIGBUS, _SIGSEGV, _SI_KERNEL = 7, 11, 128
+_SIGSEGV, _SI_KERNEL = 11, 128
 
 
-def is_branch_to_nowhere(bare: bytes, wanted: tuple[int, int, int], app_address: int) -> bool:
+def is_branch_to_nowhere(
+    bare: bytes,
+    wanted: tuple[int, int, int],
+    found: tuple[int, int, int],
+    app_address: int,
+) -> bool:
     """Whether a return or indirect branch led to a non-canonical address.
 
     The processor raises #GP at the branch. The engine looks the target up behind the branch, and
-    reports the fault there, with the state as the branch leaves it.
+    reports the same fault there, with the state as the branch leaves it.
 
     Args:
         bare: the bytes of the instruction that raised the signal natively, without prefixes.
-        wanted: signal, si_code and address natively.
+        wanted, found: signal, si_code and address natively and under the engine.
         app_address: where the engine reports a fault.
     """
     is_return = bare[:1] != b"" and bare[0] in _NEAR_RETURNS
     is_branch = bare[:1] == b"\xff" and len(bare) > 1 and bare[1] >> 3 & 7 in (2, 4)
     canonical = app_address >> 47 in (0, 0x1FFFF)
-    return (is_return or is_branch) and wanted == (_SIGSEGV, _SI_KERNEL, 0) and not canonical
-
-
-def is_recorded_early(ended: tuple[int, int, int], same_instruction: bool) -> bool:
-    """Whether what is recorded of an instruction may have faulted in the instruction's place.
-
-    Records are made in front of it, so a bad operand is reported before what the processor finds
-    first: a privileged or invalid instruction, another operand, the stores that `enter` makes.
-    """
-    return ended[0] in (_SIGBUS, _SIGSEGV) and same_instruction
+    same = tuple(wanted) == tuple(found) == (_SIGSEGV, _SI_KERNEL, 0)
+    return (is_return or is_branch) and same and not canonical
 
 
 def is_too_long(wanted: tuple[int, int, int], prefix_count: int) -> bool:

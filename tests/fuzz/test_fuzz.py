@@ -43,6 +43,44 @@ def test_a_short_run_out_of_reach_finds_nothing() -> None:
     assert not found, "\n\n".join(describe(run.reduce(finding)) for finding in found[:3])
 
 
+_FOUND_ONCE = {
+    "a fault in a string instruction through GS": ("65a5", 2166, "plain"),
+    "it runs over the end of the page": ("e2", PAGE - 1, "plain"),
+    "a bit offset is added before an address is cut to 32 bits": (
+        "674c0fa325224d3e00", 1569, "plain",
+    ),
+    "a privileged instruction with a bad operand": ("6e", 0x200, "recorded"),
+    "both operands are bad": ("4831f64831ffa6", 0x200, "recorded"),
+    "what enter has pushed when it faults": ("bd40000000c8100003", 0x200, "recorded"),
+    "a jump to an address that is not canonical": (
+        "48b80000000000800000ffe0", 0x200, "plain",
+    ),
+    "a return to an address that is not canonical": (
+        "48b8000000000080000050c3", 0x200, "callbacks",
+    ),
+    "wrgsbase of an address that is not canonical": (
+        "48b80000000000800000f3480faed8", 0x200, "plain",
+    ),
+    "wrgsbase of one from its other end": (
+        "48b8ffffffffff7fffff4889c1f3480faed9", 0x200, "callbacks",
+    ),
+    "wrfsbase of an address that is not canonical": (
+        "48b80000000000800000f3480faed0", 0x200, "callbacks",
+    ),
+    "the last canonical addresses": (
+        "48b8ffffffffff7f0000f3480faed848f7d0f3480faed8f3480faec10f0b", 0x200, "plain",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", _FOUND_ONCE)
+def test_what_was_wrong_once(name: str) -> None:
+    """Findings of earlier runs, and what lies near them."""
+    code, offset, mode = _FOUND_ONCE[name]
+    case = Case(1000, 2, bytes.fromhex(code), offset)
+    assert not Campaign(1000).check(case, mode)
+
+
 def _case(text: str) -> Case:
     return Case(1, 3, assemble(PREAMBLE + text), 0x100)
 

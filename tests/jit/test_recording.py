@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 
 import capstone
 import pytest
@@ -30,6 +31,8 @@ class _Draft:
 
     def __init__(self) -> None:
         self.out = bytearray()
+        self.base = 0x1000
+        self.cache = SimpleNamespace(loads={})
         self.resting: list[tuple[int, int, int, int]] = []
 
     def rests(self, *what: int) -> None:
