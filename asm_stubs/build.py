@@ -1,13 +1,12 @@
 """Assemble the stubs into the blob that pydbi ships: ``python asm_stubs/build.py``.
 
 Needs GNU as, ld and nm. Writes ``pydbi/jit/stubs_x86_64.bin`` (position-independent code) and
-``pydbi/jit/stubs_x86_64.json`` (the offset of each stub in it). The constants that the sources
+``pydbi/jit/stubs_x86_64.symbols`` (a line for each stub: its name, and its offset there). The constants that the sources
 share with Python come from :mod:`pydbi.jit.context`, so they cannot drift apart.
 """
 
 from __future__ import annotations
 
-import json
 import runpy
 import subprocess
 import tempfile
@@ -17,7 +16,7 @@ ROOT = Path(__file__).resolve().parent.parent
 SOURCES = ROOT / "asm_stubs" / "x86_64"
 PACKAGE = ROOT / "pydbi" / "jit"
 BLOB = PACKAGE / "stubs_x86_64.bin"
-SYMBOLS = PACKAGE / "stubs_x86_64.json"
+SYMBOLS = PACKAGE / "stubs_x86_64.symbols"
 
 
 def _run(*command: str) -> str:
@@ -63,7 +62,7 @@ def main() -> None:
     """Rebuild both files."""
     blob, symbols = assemble()
     BLOB.write_bytes(blob)
-    SYMBOLS.write_text(json.dumps(symbols, indent=0) + "\n")
+    SYMBOLS.write_text("".join(f"{name} {offset}\n" for name, offset in symbols.items()))
     print(f"{BLOB.name}: {len(blob)} bytes, {len(symbols)} symbols")
 
 

@@ -3,6 +3,7 @@
         .include "context.inc"
         .include "macros.inc"
         .text
+blob_begin:
 
 .set SYS_rt_sigreturn, 15
 .set SYS_rt_sigaction, 13
@@ -64,10 +65,26 @@ safe_copy_failed:
         mov     rax, [rdx + UC_\name]
         mov     [r8 + CTX_\name], rax
 .endm
+# Jump to \inside if rax is an address of the code cache of context r8.
+.macro if_in_cache inside
+        lea     r9, [r8 + CTX_CACHE_RANGES]
+2:      mov     rcx, [r9 + 8]
+        test    rcx, rcx
+        jz      4f
+        cmp     rax, rcx
+        jae     3f
+        cmp     rax, [r9]
+        jae     \inside
+3:      add     r9, 16
+        jmp     2b
+4:
+.endm
+
 # r8 = this thread's context, or 0. Keeps edi, rsi, rdx; rax = the interrupted rip afterwards.
 .macro find_context base
     .ifc \base, fsgsbase
         rdgsbase r8
+        rdfsbase r9
     .else
         push    rdi
         push    rsi
@@ -77,7 +94,12 @@ safe_copy_failed:
         mov     rsi, rsp
         mov     eax, SYS_arch_prctl
         syscall
+        mov     edi, ARCH_GET_FS
+        lea     rsi, [rsp + 8]
+        mov     eax, SYS_arch_prctl
+        syscall
         mov     r8, [rsp]
+        mov     r9, [rsp + 8]
         add     rsp, 16
         pop     rdx
         pop     rsi
@@ -93,21 +115,19 @@ safe_copy_failed:
         jnz     8b
         xor     r8d, r8d
 9:      mov     rax, [rdx + UC_RIP]
-.endm
-
-# Jump to \inside if rax is an address of the code cache of context r8.
-.macro if_in_cache inside
-        lea     r9, [r8 + CTX_CACHE_RANGES]
-2:      mov     rcx, [r9 + 8]
-        test    rcx, rcx
-        jz      4f
+        test    r8, r8
+        jz      7f
+        cmp     r9, [r8 + CTX_HOST_FS]
+        je      7f
+        lea     rcx, blob_begin[rip]    # a thread pointer of the guest's is in force here,
         cmp     rax, rcx
-        jae     3f
-        cmp     rax, [r9]
-        jae     \inside
-3:      add     r9, 16
-        jmp     2b
-4:
+        jb      6f
+        lea     rcx, blob_end[rip]
+        cmp     rax, rcx
+        jb      7f
+6:      if_in_cache 7f                  # or here;
+        xor     r8d, r8d                # or GS was inherited from the thread that made this one
+7:
 .endm
 
 .macro fault_handler base

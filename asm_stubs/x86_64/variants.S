@@ -22,3 +22,5 @@
         for_each_x87 avx
         for_each_x87 avx512
         for_each_thread_pointer none, 0
+        .globl  blob_end
+blob_end:

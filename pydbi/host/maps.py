@@ -36,6 +36,8 @@ class Mapping(NamedTuple):
     """Offset in the mapped file, in bytes."""
     path: str
     """The mapped file; ``[heap]`` and the like as the kernel writes them; empty if anonymous."""
+    shared: bool = False
+    """Whether others may map, and write, the same memory: MAP_SHARED."""
 
     @property
     def file(self) -> str:
@@ -56,9 +58,9 @@ def read_mappings(pid: int | str = "self") -> list[Mapping]:
             start, _, end = fields[0].partition("-")
             path = fields[5] if len(fields) > 5 else ""
             permission = _PERMISSIONS[fields[1][:3]]
-            mappings.append(
-                Mapping(int(start, 16), int(end, 16), permission, int(fields[2], 16), path)
-            )
+            span = int(start, 16), int(end, 16)
+            shared = fields[1][3] == "s"
+            mappings.append(Mapping(*span, permission, int(fields[2], 16), path, shared))
     return mappings
 
 

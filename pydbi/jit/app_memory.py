@@ -156,7 +156,8 @@ class AppMemory:
         if page is None:  # unmapped since, or beyond the end of its file
             raise GuestFault(SIGSEGV, _SEGV_MAPERR, app, app)
         # Comparing the bytes again and again would find what the overlay hides.
-        if not mapping.permission & Permission.PF_WRITE or _has_overlay(start, start + PAGE_SIZE):
+        changing = mapping.permission & Permission.PF_WRITE or mapping.shared
+        if not changing or _has_overlay(start, start + PAGE_SIZE):
             self._pages[app >> PAGE_SHIFT] = page
         return page
 

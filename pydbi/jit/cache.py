@@ -10,18 +10,20 @@ from __future__ import annotations
 import ctypes
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pydbi.errors import CacheError
 from pydbi.host.code_memory import CodeMemory
 from pydbi.host.memory import map_memory, unmap_memory, view
 from pydbi.jit.block_index import BlockIndex
 from pydbi.jit.context import FIRST_EXIT, GATE_RECORD_SIZE
-from pydbi.jit.events import EventPoint, Report
-from pydbi.jit.record_readers import Reader
-from pydbi.jit.record_views import RecordView
-from pydbi.jit.recording import Plan
 from pydbi.jit.stubs import stubs
+
+if TYPE_CHECKING:
+    from pydbi.jit.events import EventPoint, Report
+    from pydbi.jit.record_readers import Reader
+    from pydbi.jit.record_views import RecordView
+    from pydbi.jit.recording import Plan
 
 ARENA_SIZE = 64 << 20
 REACH = (1 << 31) - (1 << 16)

@@ -35,6 +35,7 @@ MOST_DEAD_BLOCKS = 1000
 than there are live ones, are not put up with."""
 _COUNTERS = {
     "blocks": "blocks translated, those forgotten since included",
+    "restored_blocks": "blocks that were not translated, but taken from the disk cache",
     "instructions": "instructions translated, in all these blocks",
     "links": "exits linked to a block that was there already; new blocks are linked when made",
     "direct_exits": "times the cache was left through an exit that was not linked yet",
@@ -55,7 +56,8 @@ class Stats:
     Attributes:
     """
 
-    blocks = instructions = links = direct_exits = lookup_misses = lookup_collisions = 0
+    blocks = restored_blocks = instructions = links = direct_exits = 0
+    lookup_misses = lookup_collisions = 0
     native_calls = system_calls = faults = stale_blocks = resets = cache_bytes = 0
 
     def as_dict(self) -> dict[str, int]:
@@ -134,6 +136,8 @@ class Engine:
         fill its arenas."""
         self._dead_blocks = 0
         self._reset_due = False
+        self._restored = (0, 0)
+        """How many of the blocks, and of their instructions, were not translated here."""
         self.guest.words[SLOT["GATE_RECORDS"] >> 3] = self.cache.records_address
         # Of what the finalizer holds nothing may lead back to the VM, or it would never run.
         weakref.finalize(
@@ -367,7 +371,7 @@ class Engine:
         """Empty the cache. Nothing in it may be under way, but other threads may be."""
         if self.sharing.active:
             self.sharing.stop_others()
-        self._count_blocks()
+        self._add_blocks_to(self.stats)
         self.stats.resets += 1
         self.cache.reset()
         self.linker.reset()
@@ -375,6 +379,7 @@ class Engine:
         self.inspector.by_gate.clear()
         self._dead_blocks = 0
         self._reset_due = False
+        self._restored = (0, 0)
         if self.sharing.active:
             self.sharing.let_go()
 
@@ -405,17 +410,31 @@ class Engine:
 
     # Counting.
 
-    def _count_blocks(self) -> None:
-        self.stats.blocks += len(self.cache.blocks)
-        self.stats.instructions += sum(len(fields[7]) for fields in self.cache.blocks)
+    @property
+    def is_reset_due(self) -> bool:
+        """Whether the cache is to be emptied before anything else is translated."""
+        return self._reset_due
+
+    @property
+    def fresh_blocks(self) -> int:
+        """How many of the blocks in the cache were translated here."""
+        return len(self.cache.blocks) - self._restored[0]
+
+    def note_restored(self, blocks: int, instructions: int) -> None:
+        """Take notice of blocks in the cache that were not translated here."""
+        self.stats.restored_blocks += blocks
+        self._restored = self._restored[0] + blocks, self._restored[1] + instructions
+
+    def _add_blocks_to(self, stats: Stats) -> None:
+        stats.blocks += self.fresh_blocks
+        stats.instructions += sum(len(f[7]) for f in self.cache.blocks) - self._restored[1]
 
     def snapshot(self) -> Stats:
         """Return the counters as they stand."""
         words = self.guest.words
         result = Stats()
         vars(result).update(self.stats.as_dict())
-        result.blocks += len(self.cache.blocks)
-        result.instructions += sum(len(fields[7]) for fields in self.cache.blocks)
+        self._add_blocks_to(result)
         result.lookup_collisions = words[SLOT["COUNT_L2_HITS"] >> 3]
         result.native_calls = words[SLOT["COUNT_NATIVE_CALLS"] >> 3]
         result.cache_bytes = self.cache.used_size()

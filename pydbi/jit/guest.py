@@ -32,7 +32,7 @@ from pydbi.jit.stubs import AVX, AVX512, NONE, SSE, stubs
 from pydbi.types import VMAction
 
 THUNK_SIZE = 4096
-_SYS_ARCH_PRCTL, _ARCH_GET_FS = 158, 0x1003
+_SYS_ARCH_PRCTL, _ARCH_SET_GS, _ARCH_GET_FS, _ARCH_GET_GS = 158, 0x1001, 0x1003, 0x1004
 _EFLAGS = GPR_OFFSET["eflags"] >> 3
 _ST = FPR_OFFSET + 32
 """Where ST(0) is kept: the first of eight 16-byte places in the FXSAVE area."""
@@ -62,6 +62,13 @@ def _fs_base() -> int:
 def _address_of(name: str) -> int:
     function = getattr(ctypes.pythonapi, name)
     return int(ctypes.cast(function, ctypes.c_void_p).value or 0)
+
+
+def _gs_base() -> int:
+    """GS base of this thread: the context of the guest it has run last, or 0."""
+    result = ctypes.c_uint64()
+    syscall(_SYS_ARCH_PRCTL, _ARCH_GET_GS, ctypes.addressof(result))
+    return result.value
 
 
 class AlternateStack(NamedTuple):
@@ -143,7 +150,12 @@ class Guest:
         """Let the guest share the calling thread's errno."""
         spare = self.address + SLOT["ERRNO_UNUSED"]
         self.words[SLOT["ERRNO_ADDRESS"] >> 3] = _errno_location() if self.backs_up_errno else spare
-        self.words[SLOT["THREAD"] >> 3] = self.words[SLOT["HOST_FS"] >> 3] = _fs_base()
+        thread = self.words[SLOT["THREAD"] >> 3] = self.words[SLOT["HOST_FS"] >> 3] = _fs_base()
+        inherited = _gs_base()  # from the thread that made this one
+        if stubs().has_context(inherited):
+            host_fs = ctypes.c_uint64.from_address(inherited + SLOT["HOST_FS"]).value
+            if host_fs != thread:
+                syscall(_SYS_ARCH_PRCTL, _ARCH_SET_GS, 0)
 
     @property
     def errno(self) -> int:

@@ -35,13 +35,12 @@ class Registrar:
 
     def add_vector(self, callback: Callable[..., Any], data: Any) -> int:
         """Make a vector that calls an instruction callback."""
-        return self._engine.vectors.add(
-            callback, self._engine.vm(), self._engine.guest.gpr, self._engine.guest.fpr, data
-        )
+        guest = self._engine.vectors.guest
+        return self._engine.vectors.add(callback, self._engine.vm(), guest.gpr, guest.fpr, data)
 
     def add_event_vector(self, registration: EventRegistration, state: VMState) -> int:
         """Make a vector that calls an event callback from a block; it lives as long as that."""
-        guest = self._engine.guest
+        guest = self._engine.vectors.guest
         callback, data = registration.callback, registration.data
         vector = self._engine.vectors.add(
             callback, self._engine.vm(), state, guest.gpr, guest.fpr, data
@@ -51,12 +50,11 @@ class Registrar:
 
     def returning(self, registration: EventRegistration) -> EventRegistration:
         """Return what tells an event callback of a return: it shows where the ranges were left."""
-        words, callback = self._engine.guest.words, registration.callback
+        engine, callback = self._engine, registration.callback
 
         def tell(vm: object, state: VMState, *arguments: object) -> object:
-            return callback(
-                vm, transfer_state(TRANSFER_RETURN, words[_TRANSFER_TARGET]), *arguments
-            )
+            left_at = engine.guest.words[_TRANSFER_TARGET]
+            return callback(vm, transfer_state(TRANSFER_RETURN, left_at), *arguments)
 
         return registration._replace(callback=tell)
 

@@ -66,9 +66,8 @@ class Sharing:
         self._changed = threading.Condition(threading.RLock())
         self._stopper: GuestThread | None = None
         self._paused = False
-        self._wish: BaseException | None = None
-        """What the first thread is to raise: a callback of another has raised it, or asks to
-        stop."""
+        self._wishes: list[BaseException] = []
+        """What the first thread is to raise: callbacks of others have raised it, or ask to stop."""
 
     @property
     def main(self) -> GuestThread:
@@ -164,12 +163,11 @@ class Sharing:
 
     def wish(self, error: BaseException) -> None:
         """Have the first thread raise *error* as soon as it is in Python."""
-        self._wish = error
+        self._wishes.append(error)
 
     def _grant_wish(self, thread: GuestThread) -> None:
-        if self._wish is not None and thread is self.main:
-            wish, self._wish = self._wish, None
-            raise wish
+        if self._wishes and thread is self.main:
+            raise self._wishes.pop(0)
 
     def release(self) -> None:
         """Leave Python for the cache, or for a call that may take long."""
@@ -246,7 +244,8 @@ class Sharing:
             if other is not thread:
                 self._engine.remove_guest(other.guest)
         self.threads[:] = [thread]
-        self._stopper, self._paused, self._wish = None, False, None
+        self._stopper, self._paused = None, False
+        self._wishes.clear()
         if self.active:
             self._changed = threading.Condition(threading.RLock())
             self._changed.acquire()

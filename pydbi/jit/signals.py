@@ -171,7 +171,8 @@ class _ThreadEnd:
         guest_threads.add(self._kicks)
 
     def __del__(self) -> None:
-        guest_threads.remove(self._kicks)
+        if guest_threads is not None:  # Python is not ending
+            guest_threads.remove(self._kicks)
 
 
 def prepare_thread(*, ticks: bool = True) -> None:

@@ -6,9 +6,8 @@
 from __future__ import annotations
 
 import ctypes
-import json
+import os
 from functools import cache
-from pathlib import Path
 from typing import NamedTuple
 
 from pydbi.errors import CacheError
@@ -61,9 +60,9 @@ class Stubs:
     """The stubs in memory: where each is, and which variant of the switch fits which guest."""
 
     def __init__(self) -> None:
-        folder = Path(__file__).parent
-        blob = (folder / "stubs_x86_64.bin").read_bytes()
-        self._offsets: dict[str, int] = json.loads((folder / "stubs_x86_64.json").read_text())
+        blob = _read("stubs_x86_64.bin")
+        words = _read("stubs_x86_64.symbols").decode("ascii").split()
+        self._offsets = dict(zip(words[::2], map(int, words[1::2]), strict=True))
         self._blob = blob
         self._templates: dict[str, Template] = {}
         self.size = len(blob)
@@ -108,6 +107,10 @@ class Stubs:
         self._contexts[self._context_count] = address
         self._context_count += 1
 
+    def has_context(self, address: int) -> bool:
+        """Whether a context lies there."""
+        return address != 0 and address in self._contexts[: self._context_count]
+
     def find(self, name: str) -> int:
         """Return the address of the stub *name*."""
         return self.address + self._offsets[name]
@@ -143,6 +146,13 @@ class Stubs:
         """
         suffix = f"{vector}_x87{x87:d}_swap{swap:d}_{self.base}"
         return {slot: self.find(f"{name}_{suffix}") for slot, name in _SWITCH_SLOTS.items()}
+
+
+def _read(name: str) -> bytes:
+    """Return the content of a file that lies beside this one."""
+    # pathlib and json would take longer to import than all stubs to map.
+    with open(os.path.join(os.path.dirname(__file__), name), "rb") as file:
+        return file.read()
 
 
 @cache

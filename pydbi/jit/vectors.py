@@ -46,12 +46,15 @@ class CallbackVectors:
     They keep what machine code points to alive: the callables and their arguments.
 
     Attributes:
-        address: of those of the first thread.
+        guest: the first thread. Where its registers are among the arguments of `add`, the other
+            threads' callbacks are given theirs.
+        address: of the first thread's vectors.
     """
 
     def __init__(self, guest: Guest) -> None:
         self._region = _Region(guest)
         self.address = self._region.address
+        self.guest = guest
         self._attached: list[_Attached] = []
         self._alive: dict[int, tuple[Any, ...]] = {}
         self._count = 0

@@ -58,6 +58,8 @@ class AddressSpace:
     Attributes:
         mappings: what the guest has mapped.
         low, high: the region; with a program linked at a fixed address, that included.
+        most, most_data: bytes that it may have altogether, and of private writable memory
+            (RLIMIT_AS and RLIMIT_DATA); None: as many as there are.
         forget: called with (low, high) before code there goes or changes.
         on_code: called with an area that became executable.
         on_unmap: called with (low, high) when something executable was unmapped there.
@@ -69,6 +71,8 @@ class AddressSpace:
         self.forget: Callable[[int, int], None] = lambda low, high: None
         self.on_code: Callable[[Area], None] = lambda area: None
         self.on_unmap: Callable[[int, int], None] = lambda low, high: None
+        self.most: int | None = None
+        self.most_data: int | None = None
         self._reserved: list[tuple[int, int]] = []
         self._reserve(fixed)
 
@@ -129,6 +133,8 @@ class AddressSpace:
         length = page_ceil(size)
         if not 0 < length < _USER_END:
             return -EINVAL if not length else -ENOMEM
+        if not self.may_grow(length, protection, flags & MAP_TYPE != MAP_PRIVATE):
+            return -ENOMEM
         if flags & (MAP_FIXED | MAP_FIXED_NOREPLACE):
             if address & 4095:
                 return -EINVAL
@@ -211,6 +217,9 @@ class AddressSpace:
             if refused:
                 return refused
             self._forget_code(new, new + new_length)
+        grown = new_length - old_length
+        if grown > 0 and not self.may_grow(grown, source.protection, source.shared):
+            return -ENOMEM
         self._forget_code(old, old + max(old_length, 1))
         moved = self.mappings.overlapping(old, old + old_length)
         result = call(SYS_MREMAP, old, old_size, new_size, flags, new)
@@ -235,8 +244,10 @@ class AddressSpace:
         if not self._break_start <= address <= self._break_limit:
             return self._break
         old_end, new_end = page_ceil(self._break), page_ceil(address)
+        protection = PROT_READ | PROT_WRITE
         if new_end > old_end:
-            protection = PROT_READ | PROT_WRITE
+            if not self.may_grow(new_end - old_end, protection, False):
+                return self._break
             if call(SYS_MPROTECT, old_end, new_end - old_end, protection) < 0:
                 return self._break
             self.mappings.add(Area(old_end, new_end, protection, "[heap]"))
@@ -246,6 +257,21 @@ class AddressSpace:
             self.mappings.remove(new_end, old_end)
         self._break = address
         return address
+
+    def may_grow(self, size: int, protection: int, shared: bool) -> bool:
+        """Whether the guest's own limits allow it *size* bytes more.
+
+        Of memory that is to be replaced it has to be able to have both, which is rarely noticed.
+        """
+        if self.most is not None:
+            used = sum(area.end - area.start for area in self.mappings)
+            if used + size > self.most:
+                return False
+        if self.most_data is not None and protection & PROT_WRITE and not shared:
+            private = [a for a in self.mappings if a.protection & PROT_WRITE and not a.shared]
+            used = sum(area.end - area.start for area in private if area.path != "[stack]")
+            return used + size <= self.most_data
+        return True
 
     # Placing.
 

@@ -2,7 +2,7 @@
 
 What Python had open when the program began and would not have passed on to it (close-on-exec, as
 Python opens everything) is hidden; pydbi's own are too. Only the calls that could destroy them are
-looked at: closing, and duplicating onto a given number.
+looked at, closing and duplicating, and fcntl, by which programs find out what is open.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from pydbi.jit.states import GPRState
     from pydbi.jit.syscalls import Handler
 
-_SYS_CLOSE, _SYS_DUP2, _SYS_DUP3, _SYS_CLOSE_RANGE = 3, 33, 292, 436
+_SYS_CLOSE, _SYS_DUP, _SYS_DUP2, _SYS_FCNTL = 3, 32, 33, 72
+_SYS_DUP3, _SYS_CLOSE_RANGE = 292, 436
 _EBADF, _EINVAL = 9, 22
 _INT = (1 << 32) - 1
 _HIGH = 1000
@@ -119,6 +120,8 @@ class DescriptorCalls:
         """Return the handlers by system call number."""
         return {
             _SYS_CLOSE: self._close,
+            _SYS_DUP: self._of_one,
+            _SYS_FCNTL: self._of_one,
             _SYS_DUP2: self._dup,
             _SYS_DUP3: self._dup,
             _SYS_CLOSE_RANGE: self._close_range,
@@ -127,6 +130,13 @@ class DescriptorCalls:
     def _close(self, gpr: GPRState) -> int:
         descriptor = gpr.rdi & _INT
         return -_EBADF if self._is_hidden(descriptor) else call(_SYS_CLOSE, descriptor)
+
+    def _of_one(self, gpr: GPRState) -> int:
+        """dup and fcntl."""
+        descriptor = gpr.rdi & _INT
+        if self._is_hidden(descriptor):
+            return -_EBADF
+        return call(gpr.rax, descriptor, gpr.rsi, gpr.rdx)
 
     def _is_hidden(self, descriptor: int) -> bool:
         return descriptor in self.hidden or descriptor in reserved

@@ -33,7 +33,7 @@ from pydbi.program.ending import Ending
 _SIG_DFL, _SIG_IGN = 0, 1
 _SA_NOCLDSTOP, _SA_NOCLDWAIT, _SA_RESTART = 1, 2, 0x10000000
 _KERNELS = _SA_NOCLDSTOP | _SA_NOCLDWAIT | _SA_RESTART
-_SIG_SETMASK, _SYS_RT_SIGPROCMASK, _SYS_KILL = 2, 14, 62
+_SIG_SETMASK, _SYS_RT_SIGPROCMASK, _SYS_RT_SIGPENDING, _SYS_KILL = 2, 14, 127, 62
 _PYTHON_IGNORES = (SIGPIPE, SIGXFSZ)
 """What Python ignores from its start, and no program expects to be ignored."""
 _STOPS = (SIGTSTP, SIGTTIN, SIGTTOU)
@@ -57,6 +57,7 @@ class ProgramDispositions(Dispositions):
         self._pythons: set[int] = set()
         """The signals that Python has a handler for, written in Python."""
         self._host_mask = 0
+        self._guest_mask: int | None = None
         self._engines = (*FAULTS, kick_signal())
 
     def get(self, signal: int) -> Action:
@@ -97,7 +98,10 @@ class ProgramDispositions(Dispositions):
 
     def begin(self) -> None:
         """Put the guest's dispositions in force."""
-        self._host_mask = _set_mask(None)
+        if self._hosts:  # the process is the program's, and has been all the time
+            self.note_thread()
+            return
+        self._host_mask = _set_mask(self._guest_mask)
         for signal in range(1, _END):
             if signal in _UNCATCHABLE or signal in self._engines:
                 continue
@@ -131,9 +135,15 @@ class ProgramDispositions(Dispositions):
             self._apply(signal, Action())
 
     def end(self) -> None:
-        """Put back what was in force before."""
+        """Put back what was in force before, unless the process is the program's."""
+        if self._own_process:
+            return
         stubs().guest_actions[0] = 0
+        self._guest_mask = _set_mask(None)
+        pending = _pending()
         for signal, host in self._hosts.items():
+            if pending >> signal - 1 & 1:  # for the guest: ignoring it makes the kernel drop it
+                _set_kernel_action(signal, Action(_SIG_IGN))
             _set_kernel_action(signal, host)
             _host_action(signal, Action())
         self._hosts.clear()
@@ -155,6 +165,13 @@ def _kernel_action(signal: int) -> Action:
 def _set_kernel_action(signal: int, action: Action) -> None:
     content = ctypes.create_string_buffer(action.pack(), ACTION_SIZE)
     syscall(SYS_RT_SIGACTION, signal, ctypes.addressof(content), 0, 8)
+
+
+def _pending() -> int:
+    """Return the signals that wait until they are no longer blocked, a bit each."""
+    result = ctypes.c_uint64()
+    syscall(_SYS_RT_SIGPENDING, ctypes.addressof(result), 8)
+    return result.value
 
 
 def _set_mask(mask: int | None) -> int:

@@ -6,27 +6,30 @@ program is loaded by ourselves, into the same process, as the kernel does it.
 
 from __future__ import annotations
 
+import ctypes
 import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from pydbi.program.command import Command, resolve
 from pydbi.program.elf_image import ElfImage
-from pydbi.program.kernel import call, note
+from pydbi.program.kernel import call
+from pydbi.program.limits import Limits
 from pydbi.program.loader import read_images
 from pydbi.program.memory import LONGEST_ARGUMENT, ProgramMemory
 from pydbi.program.surroundings import flush
 
 if TYPE_CHECKING:
+    from pydbi.jit.engine import Engine
     from pydbi.jit.states import GPRState
     from pydbi.jit.syscalls import Handler
     from pydbi.program.proc_views import ProcViews
 
+_SYS_RT_SIGPROCMASK, _SIG_BLOCK, _SIG_UNBLOCK = 14, 0, 1
 _SYS_EXECVE, _SYS_EXECVEAT = 59, 322
 _AT_FDCWD, _AT_SYMLINK_NOFOLLOW, _AT_EMPTY_PATH = -100, 0x100, 0x1000
 _ENOENT, _EFAULT, _EINVAL, _ELOOP = 2, 14, 22, 40
 _MOST_WORDS = 1 << 17
-_SET_ID = 0o6000
 Images = tuple[ElfImage, "ElfImage | None"]
 
 
@@ -40,12 +43,16 @@ class ExecCalls:
 
     def __init__(
         self,
+        engine: Engine,
         memory: ProgramMemory,
         views: ProcViews,
+        limits: Limits,
         in_place: Callable[[], bool],
         replace: Callable[[Command, Images], None],
     ) -> None:
+        self._engine = engine
         self._memory = memory
+        self._limits = limits
         self._views = views
         self._in_place = in_place
         self._replace = replace
@@ -58,8 +65,7 @@ class ExecCalls:
         path, arguments, environment = self._views.executed_path(gpr.rdi), gpr.rsi, gpr.rdx
         if self._in_place():
             return self._load(self._memory.read_text(path), arguments, environment)
-        flush()
-        return call(_SYS_EXECVE, path, arguments, environment)
+        return self._by_kernel(_SYS_EXECVE, path, arguments, environment)
 
     def _execveat(self, gpr: GPRState) -> int | None:
         folder, flags = (gpr.rdi & 0xFFFFFFFF ^ 1 << 31) - (1 << 31), gpr.r8
@@ -74,8 +80,19 @@ class ExecCalls:
             if path and flags & _AT_SYMLINK_NOFOLLOW and os.path.islink(path):
                 return -_ELOOP
             return self._load(path, gpr.rdx, gpr.r10)
+        return self._by_kernel(_SYS_EXECVEAT, gpr.rdi, gpr.rsi, gpr.rdx, gpr.r10, gpr.r8)
+
+    def _by_kernel(self, number: int, *arguments: int) -> int:
+        """Let the kernel do it; the new program has the guest's whole mask and its limits."""
         flush()
-        return call(_SYS_EXECVEAT, gpr.rdi, gpr.rsi, gpr.rdx, gpr.r10, gpr.r8)
+        withheld = (ctypes.c_uint64 * 1)(self._engine.guest.withheld_signals)
+        address = ctypes.addressof(withheld)
+        self._limits.put_in_force()
+        call(_SYS_RT_SIGPROCMASK, _SIG_BLOCK, address, 0, 8)
+        result = call(number, *arguments)
+        call(_SYS_RT_SIGPROCMASK, _SIG_UNBLOCK, address, 0, 8)
+        self._limits.lift()
+        return result
 
     def _load(self, path: bytes | None, arguments: int, environment: int) -> int | None:
         """Load another program; return -errno if it cannot be."""
@@ -86,8 +103,6 @@ class ExecCalls:
             return -_ENOENT
         try:
             command = resolve(path, words or [b""], variables)
-            if os.stat(command.path).st_mode & _SET_ID:
-                note("%s runs without the rights of its owner", os.fsdecode(command.path))
             images = read_images(command)
         except OSError as error:
             return -(error.errno or _EFAULT)

@@ -17,11 +17,14 @@ from pydbi.program.address_space import AddressSpace
 from pydbi.program.calls import ProgramCalls
 from pydbi.program.command import Command
 from pydbi.program.descriptor_calls import DescriptorCalls
+from pydbi.program.disk_cache import DiskCache
 from pydbi.program.dispositions import ProgramDispositions
 from pydbi.program.elf_image import ElfImage
 from pydbi.program.ending import Ending
 from pydbi.program.exec_calls import ExecCalls, Images
+from pydbi.program.limits import Limits
 from pydbi.program.loader import load, read_images
+from pydbi.program.mappings import Area
 from pydbi.program.memory import ProgramMemory
 from pydbi.program.memory_calls import MemoryCalls
 from pydbi.program.modules import Modules
@@ -53,6 +56,8 @@ class Settings(NamedTuple):
     """Whether this process is there for the program only."""
     follow_exec: bool
     """Whether a program that it executes in its place is run, too."""
+    cache_folder: str | None = None
+    """Where translations are kept for the next run; None: nowhere."""
 
 
 class GuestProcess:
@@ -66,6 +71,7 @@ class GuestProcess:
         refused: which system calls it did not get.
         engine: what runs it, once `make_engine` was called.
         processes: whether it was forked, and how its end is reported.
+        disk_cache: keeps translations for the next run.
     """
 
     def __init__(
@@ -85,7 +91,8 @@ class GuestProcess:
         self._tell = tell
         self.space = space = AddressSpace(_fixed_place(images[0]))
         self.modules = modules = Modules(space.mappings)
-        space.on_code, space.on_unmap = modules.on_code, modules.on_unmap
+        self.disk_cache = DiskCache(self, settings.cache_folder)
+        space.on_code, space.on_unmap = self._on_code, modules.on_unmap
         try:
             self.loaded = load(space, command, images)
         except BaseException:
@@ -133,10 +140,13 @@ class GuestProcess:
         )
         self._memory_calls = MemoryCalls(self.space)
         self._views = ProcViews(memory, self.space.mappings, self.command, self.loaded)
-        execs = ExecCalls(memory, self._views, self._executes_in_place, self._replace)
+        limits = Limits(memory, self.space)
+        execs = ExecCalls(
+            engine, memory, self._views, limits, self._executes_in_place, self._replace
+        )
         handlers: dict[int, Handler] = {SYS_ARCH_PRCTL: lambda gpr: arch_prctl(engine, gpr)}
         parts = (self._memory_calls, self.processes, execs, self._descriptors, self.refused)
-        for part in (*parts, self._views):
+        for part in (*parts, self._views, limits):
             handlers |= part.handlers()
         handlers |= engine.signals.handlers
         self.calls = ProgramCalls(engine, handlers)
@@ -152,6 +162,10 @@ class GuestProcess:
         guest.gpr.rip, guest.gpr.rsp = self.loaded.start, self.loaded.rsp
         guest.fpr.reset()
         guest.alternate_stack = AlternateStack()
+
+    def _on_code(self, area: Area) -> None:
+        self.modules.on_code(area)
+        self.disk_cache.on_code(area)
 
     # What this process shares with Python is the guest's while it runs.
 

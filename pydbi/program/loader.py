@@ -19,14 +19,22 @@ from pydbi.host.libc import (
 from pydbi.host.maps import read_mappings
 from pydbi.host.memory import page_ceil, page_floor
 from pydbi.program import initial_stack
-from pydbi.program.address_space import EEXIST, MAP_FIXED, SHARED_WITH_HOST, AddressSpace
+from pydbi.program.address_space import (
+    EEXIST,
+    MAP_FIXED,
+    MAP_GROWSDOWN,
+    SHARED_WITH_HOST,
+    AddressSpace,
+)
 from pydbi.program.command import Command, check_executable
 from pydbi.program.elf_image import ElfImage, Segment, read_image
 from pydbi.program.errors import ProgramError
+from pydbi.program.kernel import note
 from pydbi.program.mappings import Area
 
 _ENOMEM = 12
 _MAP_STACK = 0x20000
+_SET_ID = 0o6000
 
 
 class Loaded(NamedTuple):
@@ -57,6 +65,8 @@ def read_images(command: Command) -> tuple[ElfImage, ElfImage | None]:
         ProgramError: one of them cannot be run.
     """
     image = read_image(command.path)
+    if os.stat(command.path).st_mode & _SET_ID:
+        note("%s runs without the rights of its owner", os.fsdecode(command.path))
     if not image.interpreter:
         return image, None
     try:
@@ -109,7 +119,7 @@ def _load_image(space: AddressSpace, image: ElfImage) -> int:
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         for segment in image.segments:
-            _load_segment(space, image, segment, bias, flags, descriptor)
+            _load_segment(space, image, segment, bias, flags, (descriptor, os.fsdecode(path)))
     finally:
         os.close(descriptor)
     return bias
@@ -121,18 +131,17 @@ def _load_segment(
     segment: Segment,
     bias: int,
     flags: int,
-    descriptor: int,
+    file: tuple[int, str],
 ) -> None:
-    """Map what of *segment* is in the file, and zeroed memory behind it."""
+    """Map what of *segment* is in *file*, a descriptor and its path, and zeros behind it."""
     start = page_floor(segment.address)
     file_end = segment.address + segment.file_size
     end = page_ceil(segment.address + segment.memory_size)
     mapped_end = page_ceil(file_end) if segment.file_size else start
-    path = os.fsdecode(os.path.realpath(image.path))
     if segment.file_size:
         offset = page_floor(segment.offset)
         size = file_end - start
-        result = space.map(start + bias, size, segment.protection, flags, descriptor, offset, path)
+        result = space.map(start + bias, size, segment.protection, flags, file[0], offset, file[1])
         _check(image, result, start + bias)
         rest = mapped_end - file_end
         if rest and segment.memory_size > segment.file_size and segment.protection & PROT_WRITE:
@@ -166,12 +175,15 @@ def _make_stack(
     """Map the stack and fill it; return rsp and the auxiliary vector."""
     size, guard = initial_stack.stack_size()
     flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | _MAP_STACK
+    # The kernel keeps other mappings away from below one that grows; this one is full grown.
     base = space.map(0, guard + size, PROT_NONE, flags)
     if base < 0:
         raise ProgramError(-base, command.path, f"no memory for a stack of {size:#x} bytes")
     top = base + guard + size
     protection = PROT_READ | PROT_WRITE | (PROT_EXEC if image.executable_stack else 0)
-    space.map(base + guard, size, protection, flags | MAP_FIXED, path="[stack]")
+    flags |= MAP_FIXED | MAP_GROWSDOWN
+    space.map(base + guard, size, protection, flags, path="[stack]")
+    space.unmap(base, guard)
     rsp, content, auxiliary = initial_stack.build(
         top,
         size,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import struct
+import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -169,7 +170,7 @@ class ProcessCalls:
             _CLONE_ARGS.unpack_from(data)
         )
         if any(data[_CLONE_ARGS.size :]) or size > 88:
-            return -self._refused.count("clone3(set_tid, cgroup)", _E2BIG)
+            return self._refused.count("clone3(set_tid, cgroup)", _E2BIG)
         if flags & 0xFF:
             return -_EINVAL
         flags &= ~_CLONE_CLEAR_SIGHAND if flags & _CLONE_VFORK else -1
@@ -193,7 +194,7 @@ class ProcessCalls:
         rsp = gpr.rsp
         flush()
         try:
-            child = os.fork()
+            child = _fork_quietly()
         except OSError as error:
             if waits:
                 os.close(receiver)
@@ -241,3 +242,10 @@ class ProcessCalls:
             window = pipe.readall()
         if window:
             self._memory.write_data(rsp, window)
+
+
+def _fork_quietly() -> int:
+    """Do what os.fork does; other threads, of which Python 3.12 warns, are the guest's affair."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return os.fork()

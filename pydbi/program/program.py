@@ -11,6 +11,7 @@ from typing import NoReturn
 from pydbi.errors import DecodeError, GuestFault, ReentryError
 from pydbi.program import command as commands
 from pydbi.program.calls import SyscallCallback
+from pydbi.program.disk_cache import default_folder
 from pydbi.program.events import Events
 from pydbi.program.guest_process import GuestProcess, Settings, enter_folder
 from pydbi.program.modules import Modules
@@ -42,6 +43,8 @@ class Program(Events):
             itself is so anyway, unless *own_process*.
         own_process: the process is there for the program only: nothing is put back after its end,
             and signals and execve are as if Python were not there.
+        disk_cache: as long as nothing is called back, translations are taken from the disk, and
+            kept there for the next run; the environment variable PYDBI_CACHE says where.
 
     Attributes:
         vm: register callbacks here.
@@ -64,6 +67,7 @@ class Program(Events):
         options: Options = Options.NO_OPT,
         follow_exec: bool = False,
         own_process: bool = False,
+        disk_cache: bool = False,
     ) -> None:
         super().__init__()
         words = [command] if isinstance(command, (str, bytes, os.PathLike)) else list(command)
@@ -73,7 +77,9 @@ class Program(Events):
         name = arguments[0] if executable is None else commands.encode(executable, "executable")
         environment = commands.encode_environment(env)
         folder = None if cwd is None else commands.encode(cwd, "cwd")
-        settings = Settings((stdin, stdout, stderr), folder, own_process, follow_exec)
+        kept_in = default_folder() if disk_cache else None
+        streams = (stdin, stdout, stderr)
+        settings = Settings(streams, folder, own_process, follow_exec, kept_in)
         way_back = None if folder is None else enter_folder(folder)
         try:
             path = commands.find_program(name, environment)
@@ -151,6 +157,7 @@ class Program(Events):
             self.vm.instrumentAllExecutableMaps()
         self.fault = None
         with suppress(GuestFault, DecodeError), self.entered():
+            self._process.disk_cache.begin()
             self.modules.announce()
             self._run_threads()
         return self._outcome()
@@ -179,6 +186,8 @@ class Program(Events):
         try:
             with self._noting_faults():
                 yield
+            if self.status is not None:
+                process.disk_cache.end()
             if self.status is not None:
                 self.tell("exit", self.status)
         except BaseException:

@@ -24,8 +24,10 @@ options:
   --quiet            no messages
   --stats            say at the end what the engine did
   --follow-exec      what the program and its children execute runs under pydbi, too
+  --no-cache         do not use translations of earlier runs, and keep none; the environment
+                     variable PYDBI_CACHE names the folder where they are kept, or is "off"
   --help             this text"""
-_FLAGS = ("--quiet", "--stats", "--follow-exec")
+_FLAGS = ("--quiet", "--stats", "--follow-exec", "--no-cache")
 _ENOENT = 2
 _NOT_FOUND, _NOT_EXECUTABLE, _USAGE_STATUS = 127, 126, 2
 """Exit statuses, as shells have them."""
@@ -94,7 +96,10 @@ def main(arguments: Sequence[str]) -> int:
         options = _parse(arguments)
         messages = _Messages("--quiet" not in options.flags)
         follow = "--follow-exec" in options.flags
-        program = Program(options.command, follow_exec=follow, own_process=True)
+        cached = "--no-cache" not in options.flags
+        program = Program(
+            options.command, follow_exec=follow, own_process=True, disk_cache=cached
+        )
     except _UsageError as error:
         print(f"pydbi run: error: {error} (--help tells more)", file=sys.stderr)
         return _USAGE_STATUS

@@ -48,3 +48,9 @@ def test_followed_programs_have_their_own_variables(build: Callable[..., str]) -
     assert "python" not in outcome.output
     command = ["env", "-i", "B=2", "A=1", "odd", build("exits"), "x"]
     assert_same(command[:4] + command[5:], "--follow-exec")
+
+
+@pytest.mark.parametrize("options", [(), ("--follow-exec",)])
+def test_limits(build: Callable[..., str], options: tuple[str, ...]) -> None:
+    """Limits of memory hold for the program, and not for Python."""
+    assert_same([build("limits")], *options)

@@ -40,7 +40,7 @@ def test_events_and_callbacks_go_on(build: Callable[..., str]) -> None:
                 return pydbi.CONTINUE
 
             program.vm.addVMEventCB(pydbi.BASIC_BLOCK_ENTRY, on_block, None)
-            assert program.run() == 3  # its name, "one", PWD
+            assert program.run() == 2
             file.seek(0)
             assert file.read().startswith(f"{path}\none\nPWD=".encode())
         assert program.path == path

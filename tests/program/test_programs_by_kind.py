@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.program.running import assert_same, run_under
+from pydbi.program.elf_image import read_image
+from tests.child import child_environment
+from tests.program.running import assert_same, run, run_under
 
 KINDS = {
     "pie": ("gcc", ()),
@@ -66,3 +68,15 @@ def test_what_is_no_program(command: str, status: int, said: str) -> None:
     assert outcome.output == ""
     assert said in outcome.errors
     assert outcome.errors.count("\n") == 1
+
+
+def test_python_in_the_way(build: Callable[..., str]) -> None:
+    """A Python that lies where the program must lie itself is told, with the cure."""
+    python = "/usr/bin/python3"
+    if not os.path.exists(python) or not read_image(python.encode()).is_fixed:
+        pytest.skip("no Python here that is linked at a fixed address")
+    program = build("exits", "-no-pie", "-fno-pie")
+    environment = {**child_environment(), "PYTHONDONTWRITEBYTECODE": "1"}
+    outcome = run([python, "-m", "pydbi", "run", program], env=environment)
+    assert outcome.status == 126
+    assert "position-independent" in outcome.errors

@@ -10,10 +10,11 @@
 #include <unistd.h>
 #include "check.h"
 
-static volatile sig_atomic_t seen;
+static volatile sig_atomic_t seen, guarded;
 static int fds[2];
 
 static void count(int number) { (void)number; seen++; }
+static void guard(int number) { (void)number; guarded++; }
 static void answer(int number) { (void)number; seen++; write(fds[1], "x", 1); }
 
 static void handle(int number, void (*handler)(int), int flags)
@@ -79,13 +80,17 @@ int main(void)
     TRY(ppoll(&nothing, 1, NULL, &old));
     sigprocmask(SIG_SETMASK, &old, NULL);
     handle(SIGCHLD, count, 0);
+    handle(SIGALRM, guard, 0);
     seen = 0;
     pid_t child = fork();
     if (child == 0) {
         usleep(300000); /* until the parent reads */
         _exit(6);
     }
+    alarm(10); /* so that a signal that is lost is not waited for for ever */
     TRY(read(fds[0], &byte, 1));
+    SHOW(guarded);
+    alarm(0);
     int status;
     SHOW(waitpid(child, &status, 0) == child && WEXITSTATUS(status) == 6);
     SHOW(seen);

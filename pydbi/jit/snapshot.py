@@ -1,0 +1,344 @@
+"""Taking the translations out of an engine, and putting them into another one.
+
+Generated code names no address outside its arena but app addresses: it leaves through slots of the
+context. So an arena can be written to a file as it stands, and be used again by an engine whose
+arena lies at the same address, for an app whose code lies at the same addresses.
+
+An app's code comes in areas, say the text of a library, which may change or go separately. What was
+translated of one area is a layer. Direct jumps stay within their layer; from one layer to another
+leads the lookup table alone. So each layer is made live by itself, once its area's code is known to
+be the same, and what was not made live is never reached.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from pydbi.jit.app_memory import PAGE_SHIFT, PAGE_SIZE
+from pydbi.jit.cache import _CHUNK, EXIT_DEAD, Arena, Block
+from pydbi.jit.context import SLOT
+from pydbi.types import CodeCheck, Options
+
+if TYPE_CHECKING:
+    from pydbi.jit.engine import Engine
+
+_FULL_FLAGS = SLOT["FULL_FLAGS"] >> 3
+_NUMBERS = 7
+"""The first fields of `Block` are numbers; behind them come `starts`, `shifts` and `scratch`."""
+Fields = tuple[Any, ...]
+"""A block's, in the order of `Block`."""
+Bounds = tuple[int, int]
+
+
+class Layer(NamedTuple):
+    """What was translated of one area: tables, by columns, with 64-bit words as bytes.
+
+    Of simple types only, so that marshal can write it.
+    """
+
+    pages: tuple[int, ...]
+    """Numbers of the pages that its code lies in."""
+    code: bytes
+    """The bytes of these pages, which the translations were made from."""
+    numbers: bytes
+    starts: tuple[Any, ...]
+    shifts: tuple[Any, ...]
+    scratch: tuple[Any, ...]
+    """The fields of its blocks."""
+    exits: bytes
+    """Columns: index, app address, cache address (or ``EXIT_`` value), as in `CodeCache.exits`."""
+    fallen: bytes
+    resumes: bytes
+    """Columns: index, cache address, as in `CodeCache.syscall_resumes`."""
+    pads: bytes
+    """Columns: app address, landing pad."""
+
+    @property
+    def bounds(self) -> Bounds:
+        """The app addresses [low, high) of its pages."""
+        return self.pages[0] << PAGE_SHIFT, self.pages[-1] + 1 << PAGE_SHIFT
+
+    def blocks(self) -> Iterator[Fields]:
+        """Return its blocks."""
+        columns = _columns(self.numbers, _NUMBERS)
+        return zip(*columns, self.starts, self.shifts, self.scratch)
+
+    def used_size(self) -> int:
+        """Bytes that its blocks take in the arena."""
+        columns = _columns(self.numbers, _NUMBERS)
+        return sum(columns[4]) - sum(columns[3])
+
+
+class Snapshot(NamedTuple):
+    """The translations of an engine, all in one arena; of simple types, but for the layers."""
+
+    address: int
+    code_top: int
+    data_top: int
+    last_code: int
+    next_exit: int
+    exit_limit: int
+    stub_base: int
+    """The arena's; see there."""
+    stub_chunks: tuple[int, ...]
+    """Where the stubs of each chunk of exits are; 0 for chunks of other arenas."""
+    state: tuple[bool, bool, bool, bool]
+    """Which state was seen in use: x87, AVX-512, unusual flags, an FS base of the guest's own."""
+    code: bytes
+    data: bytes
+    """The arena's two ends."""
+    layers: tuple[Layer, ...]
+
+
+def is_plain(engine: Engine) -> bool:
+    """Whether blocks are made of the app's code alone: nothing is called back, nothing native."""
+    instruments, cache = engine.instruments, engine.cache
+    return not (
+        instruments.active
+        or instruments.transfers
+        or engine.sharing.active
+        or engine.broker.functions
+        or engine.broker.pages
+        or cache.record_count
+        or cache.call_blocks
+        or engine.options != Options.NO_OPT
+        or engine.translator.code_check is not CodeCheck.WRITABLE
+    )
+
+
+def restore(engine: Engine, snapshot: Snapshot, low: int, high: int) -> bool:
+    """Fill the arena of an engine that has translated nothing yet; no layer is live then.
+
+    Args:
+        low, high: the app addresses near which the arena lies.
+
+    Returns:
+        Whether the arena lies where it was; if not, nothing is changed.
+    """
+    cache = engine.cache
+    arena = cache.arena_for(low, low, high)
+    if arena.address != snapshot.address:
+        return False
+    try:
+        arena.write(arena.address, snapshot.code)
+        arena.write(snapshot.data_top, snapshot.data)
+        arena.code_top, arena.data_top = snapshot.code_top, snapshot.data_top
+        arena.last_code = snapshot.last_code
+        arena.next_exit, arena.exit_limit = snapshot.next_exit, snapshot.exit_limit
+        arena.stub_base = snapshot.stub_base
+        cache._stub_chunks[1:] = snapshot.stub_chunks[1:]
+        cache.exits += [(0, 0)] * (_CHUNK * len(snapshot.stub_chunks) - len(cache.exits))
+        for guest in engine.guests:
+            guest.set_cache_ranges(cache.ranges())
+            uses = (guest.need_x87, guest.need_avx512, guest.need_full_flags, guest.need_fs_swap)
+            for in_use, need in zip(snapshot.state, uses, strict=True):
+                if in_use:
+                    need()
+    except BaseException:
+        engine.distrust()
+        raise
+    return True
+
+
+def activate(engine: Engine, layer: Layer) -> bool:
+    """Make a layer live; its area's code is as it was.
+
+    Returns:
+        Whether that was possible: no block is live yet where one of its blocks begins.
+    """
+    cache, lookup = engine.cache, engine.lookup
+    blocks = list(layer.blocks())
+    entries = {fields[0]: fields[2] for fields in blocks}
+    if not cache.entries.keys().isdisjoint(entries):
+        return False
+    exits = cache.exits
+    indices, targets, sites = _columns(layer.exits, 3)
+    for index, way in zip(indices, zip(targets, sites)):
+        exits[index] = way
+    cache.fallen.update(_words(layer.fallen))
+    cache.syscall_resumes.update(zip(*_columns(layer.resumes, 2)))
+    cache.blocks += blocks
+    for app, pad in zip(*_columns(layer.pads, 2)):
+        lookup.enter(app, pad)
+    cache.entries.update(entries)
+    engine.note_restored(len(blocks), sum(map(len, layer.starts)))
+    return True
+
+
+def take(
+    engine: Engine, area_of: Callable[[int], Bounds | None], compared: dict[int, bytes]
+) -> Snapshot | None:
+    """Return the translations of an engine that will not run again.
+
+    Args:
+        area_of: returns the area [low, high) around an app address; None if its code is not to
+            be kept.
+        compared: bytes of pages that layers were found to be made of, by number.
+
+    Returns:
+        None if there are none, or they cannot be told apart by areas.
+    """
+    areas = _sort(engine, area_of)
+    if not areas:
+        return None
+    cache = engine.cache
+    arena = cache.arena_at(next(iter(areas.values()))[0][Block._fields.index("code")])
+    layers = []
+    for (low, high), blocks in areas.items():
+        pages = _pages(blocks)
+        code = _code(engine, pages, compared)
+        exits = _exits(engine, blocks)
+        if _part_from_others(engine, exits, low, high):
+            return None
+        if code is not None:
+            layers.append(_layer(engine, pages, code, blocks, exits))
+    return _snapshot(engine, arena, tuple(layers))
+
+
+def _snapshot(engine: Engine, arena: Arena, layers: tuple[Layer, ...]) -> Snapshot:
+    guest = engine.guest
+    memory, low, high = arena.memory, arena.address, arena.end
+    return Snapshot(
+        low,
+        arena.code_top,
+        arena.data_top,
+        arena.last_code,
+        arena.next_exit,
+        arena.exit_limit,
+        arena.stub_base,
+        tuple(at if low <= at < high else 0 for at in engine.cache._stub_chunks),
+        (guest.uses_x87, guest.uses_avx512, bool(guest.words[_FULL_FLAGS]), guest.swaps_fs),
+        bytes(memory[: arena.code_top - low]),
+        bytes(memory[arena.data_top - low : high - low]),
+        layers,
+    )
+
+
+def _sort(engine: Engine, area_of: Callable[[int], Bounds | None]) -> dict[Bounds, list[Fields]]:
+    """Return the live blocks of each area; drop those that are not to be kept."""
+    cache = engine.cache
+    areas: dict[Bounds, list[Fields]] = {}
+    arena: Arena | None = None
+    low = high = 0
+    blocks: list[Fields] = []
+    rejected = []
+    for fields in cache.blocks:
+        app, end, entry, code = fields[:4]
+        if cache.entries.get(app) != entry:
+            continue
+        if not low <= app < high:
+            area = area_of(app)
+            if area is None:
+                rejected.append(Block._make(fields))
+                continue
+            low, high = area
+            blocks = areas.setdefault(area, [])
+        arena = arena or cache.arena_at(code)
+        if end > high or app in cache.checked or not arena.address <= code < arena.end:
+            rejected.append(Block._make(fields))
+        else:
+            blocks.append(fields)
+    for block in rejected:
+        engine.linker.drop(block)
+        cache.remove(block)
+    return {area: blocks for area, blocks in areas.items() if blocks}
+
+
+def _exits(engine: Engine, blocks: Iterable[Fields]) -> list[tuple[int, int, int]]:
+    """Return the exits of blocks: (index, app address, cache address or ``EXIT_`` value)."""
+    exits = engine.cache.exits
+    found = []
+    for app, end, _, code, code_end, first, last, *_ in blocks:
+        for index in range(first, last):
+            target, site = exits[index]
+            # Others may be among them, whose chunk of stubs was begun meanwhile.
+            if code <= site < code_end or (0 < site <= EXIT_DEAD and app < target <= end):
+                found.append((index, target, site))
+    return found
+
+
+def _part_from_others(
+    engine: Engine, exits: list[tuple[int, int, int]], low: int, high: int
+) -> bool:
+    """Undo links out of the area [*low*, *high*); return whether one of them cannot be undone."""
+    for index, target, site in exits:
+        if not low <= target < high and site > EXIT_DEAD:
+            if index in engine.cache.fallen:
+                return True
+            engine.linker.unlink(index)
+    return False
+
+
+def _pages(blocks: Iterable[Fields]) -> tuple[int, ...]:
+    """Return the numbers of the pages that blocks were made from."""
+    pages = {fields[0] >> PAGE_SHIFT for fields in blocks}
+    pages.update(fields[1] - 1 >> PAGE_SHIFT for fields in blocks)
+    return tuple(sorted(pages))
+
+
+def _code(engine: Engine, pages: Iterable[int], compared: dict[int, bytes]) -> bytes | None:
+    """Return the bytes of pages that blocks were made from; None if that is not certain."""
+    memory = engine.memory
+    parts = []
+    for number in pages:
+        page = compared.get(number)
+        app = number << PAGE_SHIFT
+        if not memory.is_writable(app):  # it was read by this process
+            read = memory.read_more(app, PAGE_SIZE)
+            if page is not None and page != read:
+                return None
+            page = read
+        if page is None or len(page) != PAGE_SIZE:
+            return None
+        parts.append(page)
+    return b"".join(parts)
+
+
+def _layer(
+    engine: Engine,
+    pages: tuple[int, ...],
+    code: bytes,
+    blocks: list[Fields],
+    exits: list[tuple[int, int, int]],
+) -> Layer:
+    cache, lookup = engine.cache, engine.lookup
+    columns = list(zip(*blocks))
+    resumes = [(i, cache.syscall_resumes[i]) for i, _, _ in exits if i in cache.syscall_resumes]
+    pads = [(app, pad) for app in columns[0] if (pad := lookup.get(app)) is not None]
+    return Layer(
+        pages,
+        code,
+        _pack(chain(*columns[:_NUMBERS])),
+        columns[_NUMBERS],
+        columns[_NUMBERS + 1],
+        columns[_NUMBERS + 2],
+        _pack(chain(*zip(*exits))),
+        _pack(index for index, _, _ in exits if index in cache.fallen),
+        _pack(chain(*zip(*resumes))),
+        _pack(chain(*zip(*pads))),
+    )
+
+
+def _pack(numbers: Iterable[int]) -> bytes:
+    """Return numbers as 64-bit words."""
+    words = tuple(numbers)
+    packed = bytearray(len(words) * 8)
+    view = memoryview(packed).cast("Q")
+    for place, word in enumerate(words):
+        view[place] = word
+    return bytes(packed)
+
+
+def _words(packed: bytes) -> list[int]:
+    return memoryview(packed).cast("Q").tolist()
+
+
+def _columns(packed: bytes, count: int) -> list[list[int]]:
+    """Return the *count* columns, equally long, of what `_pack` has made."""
+    words = _words(packed)
+    size = len(words) // count
+    return [words[place : place + size] for place in range(0, count * size, size or 1)] or [
+        [] for _ in range(count)
+    ]
