@@ -1,8 +1,9 @@
 """Assemble the stubs into the blob that pydbi ships: ``python asm_stubs/build.py``.
 
 Needs GNU as, ld and nm. Writes ``pydbi/jit/stubs_x86_64.bin`` (position-independent code) and
-``pydbi/jit/stubs_x86_64.symbols`` (a line for each stub: its name, and its offset there). The constants that the sources
-share with Python come from :mod:`pydbi.jit.context`, so they cannot drift apart.
+``pydbi/jit/stubs_x86_64.symbols`` (a line for each stub: its name, and its offset in it). The
+constants that the sources share with Python come from :mod:`pydbi.jit.context`, so they cannot
+drift apart.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ def assemble() -> tuple[bytes, dict[str, int]]:
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         constants = assembler_symbols().items()
-        lines = "".join(f".set {name}, {value:#x}\n" for name, value in constants)
+        lines = "".join(f".set {name}, {value}\n" for name, value in constants)
         (work / "context.inc").write_text(lines)
         objects = []
         for source in sorted(SOURCES.glob("*.S")):

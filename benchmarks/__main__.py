@@ -19,6 +19,7 @@ from benchmarks import (
     clock,
     engines,
     memory,
+    programs,
     steady,
     targets,
     translation,
@@ -32,6 +33,7 @@ ROWS: MappingProxyType[str, Callable[[Settings], Report]] = MappingProxyType(
         "memory": memory.run,
         "translation": translation.run,
         "call": call.run,
+        "programs": programs.run,
     }
 )
 

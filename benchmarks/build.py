@@ -1,4 +1,4 @@
-"""Compile the benchmarks' C sources into shared libraries, once per content and flags."""
+"""Compile the benchmarks' C sources, once per content and flags."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ KERNELS = HERE / "kernels"
 BUILD = HERE / "build"
 
 FLAGS = ("-O2", "-shared", "-fPIC")
+PROGRAM_FLAGS = ("-O2", "-pthread")
 
 
 class BuildError(RuntimeError):
@@ -27,24 +28,35 @@ def kernels() -> dict[str, Path]:
 def shared_library(source: Path) -> Path:
     """The library compiled from *source*; compiles it if that has not been done before.
 
-    The file name holds a hash of the compiler, the flags and the text, so a changed source gets
-    a new library and a loaded library is never overwritten. A source adds flags of its own with
-    a line ``gcc-flags: ...`` in its first comment.
-
     Raises:
         BuildError: the compiler is missing or refused the source.
     """
+    return _built(source, FLAGS, ".so")
+
+
+def program(source: Path) -> Path:
+    """The program compiled from *source*; see `shared_library`."""
+    return _built(source, PROGRAM_FLAGS, ".bin")
+
+
+def _built(source: Path, flags: tuple[str, ...], suffix: str) -> Path:
+    """The file compiled from *source*.
+
+    The file name holds a hash of the compiler, the flags and the text, so a changed source gets
+    a new file and a loaded one is never overwritten. A source adds flags of its own with a line
+    ``gcc-flags: ...`` in its first comment.
+    """
     text = source.read_text()
     own = re.search(r"gcc-flags:(.*)", text)
-    command = [compiler(), *FLAGS, *(own.group(1).split() if own else ())]
+    command = [compiler(), *flags, *(own.group(1).split() if own else ())]
     digest = hashlib.sha256("\0".join([*command, text]).encode()).hexdigest()[:12]
-    library = BUILD / f"{source.stem}-{digest}.so"
-    if not library.exists():
+    result = BUILD / f"{source.stem}-{digest}{suffix}"
+    if not result.exists():
         BUILD.mkdir(exist_ok=True)
-        partial = library.with_suffix(f".{os.getpid()}.tmp")
+        partial = result.with_suffix(f".{os.getpid()}.tmp")
         _compile([*command, "-o", str(partial), str(source)])
-        partial.replace(library)  # in one step: another process may be building it too
-    return library
+        partial.replace(result)  # in one step: another process may be building it too
+    return result
 
 
 def compiler() -> str:

@@ -6,11 +6,16 @@ The names, signatures and behaviour are PyQBDI's: a script written for it runs a
 
 from __future__ import annotations
 
+import gc as _gc
 from typing import TYPE_CHECKING
 
 from pydbi.host.platform import check_platform as _check_platform
 
 _check_platform()  # before anything that binds C functions, which fails less clearly elsewhere
+
+# Imports make thousands of objects and no garbage: looking for it takes a tenth of their time.
+_collects = _gc.isenabled()
+_gc.disable()
 
 from pydbi.errors import (
     CacheError,
@@ -85,11 +90,14 @@ from pydbi.types import (
     VMState,
 )
 from pydbi.vm import VM
-from pydbi.x86.analysis import InstAnalysis, OperandAnalysis
+
+if _collects:
+    _gc.enable()
 
 if TYPE_CHECKING:
     from pydbi.hooks import Hook, HookedCall, HookError, hook
     from pydbi.program import Module, Program, ProgramError, Syscall
+    from pydbi.x86.analysis import InstAnalysis, OperandAnalysis
 
 __version__ = "0.1.0"
 __arch__ = "X86_64"
@@ -341,7 +349,9 @@ _LATE = {
     "Hook": "pydbi.hooks",
     "HookError": "pydbi.hooks",
     "HookedCall": "pydbi.hooks",
+    "InstAnalysis": "pydbi.x86.analysis",
     "Module": "pydbi.program",
+    "OperandAnalysis": "pydbi.x86.analysis",
     "Program": "pydbi.program",
     "ProgramError": "pydbi.program",
     "Syscall": "pydbi.program",
@@ -357,3 +367,7 @@ def __getattr__(name: str) -> object:
     value: object = getattr(importlib.import_module(_LATE[name]), name)
     globals()[name] = value
     return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LATE})

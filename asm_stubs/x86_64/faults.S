@@ -177,6 +177,19 @@ fault_handler_\base:
 4:
 .endm
 
+# Let a system call that is about to wait, or to be begun again, return instead. rax = rip.
+.macro abort_waiting_call
+        lea     rcx, waiting_begin[rip]
+        cmp     rax, rcx
+        jb      2f
+        lea     rcx, waiting_end[rip]
+        cmp     rax, rcx
+        jae     2f
+        lea     rcx, waiting_aborted[rip]
+        mov     [rdx + UC_RIP], rcx
+2:
+.endm
+
 # What a kick and a signal for the guest do: translated code is left at once, wherever it is; Python
 # brings it to an instruction boundary. In host code it is noted, and seen on the way back into the
 # cache. What cannot see it is stepped through, with \flags in slot STEPPING; else jump to \done.
@@ -200,6 +213,7 @@ kick_handler_\base:
         find_context \base
         test    r8, r8
         jz      6f
+        abort_waiting_call
         cmp     rax, [r8 + CTX_ENTER]
         jb      1f
         cmp     rax, [r8 + CTX_ENTER_END]
@@ -243,6 +257,7 @@ guest_handler_\base:
         add     ecx, 8
         cmp     ecx, 1 << SIGINFO_SHIFT
         jb      2b
+        abort_waiting_call
         make_leave EFLAGS_TF | ARRIVED, 6f
 6:      ret
 .endm

@@ -90,3 +90,30 @@ native_return:
         jmp     lookup_absent
 9:      ud2                             # an excursion that we did not start cannot return here
 native_end:
+
+# int64_t waiting_call(context *, int64_t number, const int64_t arguments[6]): a system call that Python
+# makes for the guest, and that may wait. A signal for the guest, or a kick, before it has begun or where
+# the kernel would begin it again makes it return WAIT_ABORTED: nothing was done.
+        .globl  waiting_call, waiting_begin, waiting_end, waiting_aborted
+waiting_call:
+        push    rbx
+        mov     rbx, rdi
+        mov     rax, rsi
+        mov     r11, rdx
+        mov     rdi, [r11]
+        mov     rsi, [r11 + 8]
+        mov     rdx, [r11 + 16]
+        mov     r10, [r11 + 24]
+        mov     r8, [r11 + 32]
+        mov     r9, [r11 + 40]
+waiting_begin:
+        cmp     qword ptr [rbx + CTX_PENDING], 0
+        jne     waiting_aborted
+        syscall
+waiting_end:
+        pop     rbx
+        ret
+waiting_aborted:
+        mov     rax, WAIT_ABORTED
+        pop     rbx
+        ret

@@ -169,7 +169,9 @@ template_syscall:
         mov     dword ptr gs:[CTX_REASON], 0x11223344
 template_syscall.index = . - 4          # 4 bytes: which exit
         jmp     qword ptr gs:[CTX_LEAVE]
-1:      syscall
+1:
+template_syscall.call:                  # where Python has it go to the kernel after all
+        syscall
         lea     ecx, [rax + EINTR]
         jrcxz   2f                      # a signal has come: its handler in Python must have its turn
         movabs  rcx, 0x1122334455667788

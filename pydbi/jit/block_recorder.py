@@ -5,23 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pydbi.jit.context import SHADOW_PAIRS
+from pydbi.jit.draft import BlockFull
+from pydbi.jit.memory_callbacks import READ, WRITE
 from pydbi.jit.record_views import SequenceView
 from pydbi.jit.recording import Plan, emit_after, emit_before, plan_recording
-from pydbi.jit.watch_groups import READ, WRITE
 
 if TYPE_CHECKING:
     from pydbi.jit.draft import Draft
 
 LARGEST_PLAN = 17
 """Pairs of words that one instruction may need (enter with 31 levels)."""
-
-
-class BlockFull(Exception):  # noqa: N818
-    """A block must end before the instruction at `app_address`: all words for records are taken."""
-
-    def __init__(self, app_address: int) -> None:
-        super().__init__(app_address)
-        self.app_address = app_address
 
 
 class BlockRecorder:

@@ -246,6 +246,7 @@ class CodeCache:
             these is left, by its gates.
         call_blocks: the blocks by which these enter the cache, by `Block.code`.
         calls: what calls a function from Python, by its app address; see `add_call`.
+        syscall_places: cache address of a SYSCALL instruction, by exit index.
         syscall_resumes: cache address behind a system call, by exit index.
     """
 
@@ -265,6 +266,7 @@ class CodeCache:
         self.calls: dict[int, Callable[[], int]] = {}
         self.call_blocks: set[int] = set()
         self.syscall_resumes: dict[int, int] = {}
+        self.syscall_places: dict[int, int] = {}
         self.points: list[tuple[int, ...]] = []
         self.event_points: list[EventPoint] = []
         self.checked: dict[int, bytes] = {}
@@ -313,6 +315,7 @@ class CodeCache:
         self.calls.clear()
         self.call_blocks.clear()
         self.syscall_resumes.clear()
+        self.syscall_places.clear()
         self.fallen.clear()
         self._by_page.clear()
         self._paged = 0

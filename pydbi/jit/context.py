@@ -150,6 +150,8 @@ REASON_NO_STACK: Final = 6
 REASON_OTHER_THREAD: Final = 7
 REASON_NONE: Final = 8
 REASON_KICK: Final = 9
+WAIT_ABORTED: Final = -512
+"""What `waiting_call` returns when it was not made: ERESTARTSYS, which no call returns."""
 FIRST_EXIT: Final = 16
 """Reasons from here on are indices into the cache's list of exits."""
 
@@ -198,6 +200,7 @@ def assembler_symbols() -> dict[str, int]:
         "REASON_NO_STACK": REASON_NO_STACK,
         "REASON_OTHER_THREAD": REASON_OTHER_THREAD,
         "REASON_KICK": REASON_KICK,
+        "WAIT_ABORTED": WAIT_ABORTED,
         "GATE_RECORD_SHIFT": GATE_RECORD_SIZE.bit_length() - 1,
         "EFLAGS_STATUS": EFLAGS_STATUS,
         "EFLAGS_FIXED": EFLAGS_FIXED,

@@ -231,6 +231,7 @@ class Dispatcher:
                             words[_REASON] = REASON_NONE
                             app, code = engine.system_calls.on_exit(reason)
                             enter = engine.guest.enter  # another one, if it has made a thread
+                            kicked = self._kicks.is_wanted()  # it may have come meanwhile
                         elif site == EXIT_STALE:
                             engine.drop_stale(app)
                 elif reason == REASON_LOOKUP:
@@ -247,6 +248,9 @@ class Dispatcher:
                     origin = 0
                     indirect = False
                     self._kicks.check(app)
+                    if engine.sharing.active and engine.sharing.stops:
+                        engine.sharing.park()
+                        code = 0
                     if words[_PENDING]:
                         engine.signals.deliver()
                         if words[_RIP] != app:

@@ -21,6 +21,14 @@ GATE_SIZE = len(stubs().template("gate").code)
 _CONTEXT_INDEX = (0, 2, 3, 1, 15, 14, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13)
 
 
+class BlockFull(Exception):  # noqa: N818
+    """A block must end before the instruction at `app_address`: all words for records are taken."""
+
+    def __init__(self, app_address: int) -> None:
+        super().__init__(app_address)
+        self.app_address = app_address
+
+
 class Draft:
     """One block's translation in the making; the translator uses the same one again and again.
 

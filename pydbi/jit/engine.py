@@ -216,14 +216,15 @@ class Engine:
         return self.cache.add_call(app, self.guest.address, entry)
 
     def run(self, app: int, stop: int) -> bool:
-        """Run from *app* until just before *stop*; see `Dispatcher.run`."""
+        """Run from *app* until just before *stop*, or on if that is -1; see `Dispatcher.run`."""
         self.dispatcher.check_not_running()
         try:
             if self.lookup.get(stop) is not None:
                 # It may be that of `add_call`, which does not stop at `stop`.
                 self.cache.calls.clear()
                 self.lookup.remove(stop)
-            self.forget_blocks(stop, stop + 1)
+            if stop >= 0:
+                self.forget_blocks(stop, stop + 1)
             self.translator.stop = stop
         except BaseException:
             self.distrust()
@@ -382,6 +383,11 @@ class Engine:
         self._restored = (0, 0)
         if self.sharing.active:
             self.sharing.let_go()
+
+    def empty(self) -> bool:
+        """Empty the cache if that is due; return whether it is empty."""
+        self._make_room()
+        return not self.cache.blocks
 
     def after_run(self) -> None:
         """Let go of what machine code can no longer use."""

@@ -18,8 +18,6 @@ from pydbi.jit.context import (
     SLOT,
 )
 from pydbi.jit.guest import Guest
-from pydbi.jit.record_views import tell_unread
-from pydbi.jit.recording import forget_values
 from pydbi.types import AnalysisType
 from pydbi.x86.instruction import TRUNCATED, decode
 
@@ -98,6 +96,9 @@ def leave_record(engine: Engine) -> tuple[int, int] | None:
     app = block.app_of(pc)
     for first, last, plan in cache.loads.get(app, ()):
         if first <= pc < last:
+            from pydbi.jit.record_views import tell_unread
+            from pydbi.jit.recording import forget_values
+
             give_back(engine.guest, resting_at(block, pc), app, 0)
             forget_values(plan, words)
             for gate, view in cache.gate_records.items():

@@ -6,11 +6,11 @@ from array import array
 from collections.abc import Callable, Sequence
 
 from pydbi.errors import UnsupportedInstruction
-from pydbi.jit.block_recorder import BlockFull, BlockRecorder
+from pydbi.jit.block_recorder import BlockRecorder
 from pydbi.jit.cache import GATE_RECORDS, HEADROOM, CacheFull
 from pydbi.jit.code_check import emit_check
 from pydbi.jit.context import GATE_RECORD_SIZE
-from pydbi.jit.draft import GATE_AFTER, GATE_BEFORE, GATE_SIZE, Draft
+from pydbi.jit.draft import GATE_AFTER, GATE_BEFORE, GATE_SIZE, BlockFull, Draft
 from pydbi.jit.events import BlockEvents
 from pydbi.jit.instrumentation import Applicable
 from pydbi.jit.memory_callbacks import MemoryCallbacks

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 from pydbi.jit.app_memory import LONGEST_INSTRUCTION
 from pydbi.jit.cache import Block
 from pydbi.jit.context import SLOT
-from pydbi.jit.record_views import RecordView
 from pydbi.types import AnalysisType, MemoryAccess, Options
-from pydbi.x86.analysis import InstAnalysis, analyse, ask, set_patch
 
 if TYPE_CHECKING:
     from pydbi.jit.engine import Engine
+    from pydbi.jit.record_views import RecordView
+    from pydbi.x86.analysis import InstAnalysis
 
 _GATE_INDEX = SLOT["GATE_INDEX"] >> 3
 
@@ -80,6 +80,8 @@ class Inspector:
         if kind & AnalysisType.ANALYSIS_JIT:
             block = self._cache.block_of(self._cache.record_word(gate & 0xFFFFFFFF, 2) - 1)
             if block is not None:
+                from pydbi.x86.analysis import set_patch
+
                 set_patch(analysis, *self._cache.translation_of(block, app))
         if remember and not gate >> 32:
             self.by_gate[gate] = analysis
@@ -100,6 +102,8 @@ class Inspector:
         return self._analysis_in(block, block.app_of(cache_address), kind)
 
     def _analysis_in(self, block: Block, app: int, kind: AnalysisType) -> InstAnalysis:
+        from pydbi.x86.analysis import set_patch
+
         analysis = self.analysis(app, kind & ~AnalysisType.ANALYSIS_JIT)
         if kind & AnalysisType.ANALYSIS_JIT:
             set_patch(analysis, *self._cache.translation_of(block, app))
@@ -114,6 +118,8 @@ class Inspector:
         Raises:
             DecodeError: there is no instruction.
         """
+        from pydbi.x86.analysis import analyse, ask
+
         known = self.analyses.get(app)
         if known is None:
             code = self._engine.memory.read_data(app, LONGEST_INSTRUCTION)

@@ -33,6 +33,8 @@ class Instruments:
     @property
     def calls_back(self) -> bool:
         """Whether Python may be called from blocks."""
+        if not (self.active or self.transfers):  # this is asked at each block
+            return False
         return bool(
             self.callbacks or self.memory or self.events.mask or self.rules.have_asked_for_callbacks
         )

@@ -61,6 +61,10 @@ class Kicks:
         self._engine.guest.words[_STOP_REQUEST] = 1
         kick(thread)
 
+    def is_wanted(self) -> bool:
+        """Whether there may be something to check."""
+        return self._timeout is not None or bool(self._engine.guest.words[_STOP_REQUEST])
+
     def check(self, app: int) -> None:
         """Raise what ends the run at *app*, if anything does.
 

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pydbi.jit.context import SLOT
 from pydbi.jit.instrumentation import Registration
-from pydbi.jit.watch_checks import Check, make_check
-from pydbi.jit.watch_groups import READ, WRITE, Watch, WatchGroup
-from pydbi.types import InstPosition, Options
+from pydbi.types import InstPosition, MemoryAccessType, Options
 
 if TYPE_CHECKING:
     from pydbi.jit.engine import Engine
+    from pydbi.jit.watch_checks import Check
+    from pydbi.jit.watch_groups import WatchGroup
 
-__all__ = ["FIRST_IDENTITY", "READ", "WRITE", "MemoryCallbacks"]
-
+READ: Final = int(MemoryAccessType.MEMORY_READ)
+WRITE: Final = int(MemoryAccessType.MEMORY_WRITE)
 FIRST_IDENTITY: Final = 1 << 31
 """Ids of watches count from here, as in PyQBDI."""
 _GATE_INDEX: Final = SLOT["GATE_INDEX"] >> 3
@@ -100,6 +100,8 @@ class MemoryCallbacks:
         self, kind: int, low: int, high: int, callback: Callable[..., Any], data: Any
     ) -> int:
         """Enter a watch and return its id."""
+        from pydbi.jit.watch_groups import Watch
+
         self._count_identities(kind)
         self._for_watches |= kind
         group = self._group_for(kind)
@@ -114,6 +116,8 @@ class MemoryCallbacks:
 
     def _group_for(self, kind: int) -> WatchGroup:
         """Return the group of watches of *kind*; it counts as registered when it is first used."""
+        from pydbi.jit.watch_groups import WatchGroup
+
         before = kind == READ
         group = self._before if before else self._after
         if group is None:
@@ -169,6 +173,8 @@ class MemoryCallbacks:
             app: where it is.
             code: its bytes.
         """
+        from pydbi.jit.watch_checks import make_check
+
         if code in self._checks:
             return self._checks[code]
         check, lasting = make_check(app, code, self.groups.values())
@@ -184,6 +190,8 @@ class MemoryCallbacks:
 
     def due_at(self, app: int, code: bytes) -> list[Registration]:
         """Return the places of the groups that may be called at an instruction."""
+        from pydbi.jit.watch_checks import make_check
+
         return [
             group.registration
             for group in self.groups.values()

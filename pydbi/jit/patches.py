@@ -66,6 +66,7 @@ def emit_syscall(draft: Draft, special: Special) -> None:
     ):
         at = _SYSCALL.holes[hole]
         code[at : at + size] = value.to_bytes(size, "little")
+    draft.cache.syscall_places[index] = draft.base + len(draft.out) + _SYSCALL.holes["call"]
     draft.out += code
     draft.cache.syscall_resumes[index] = draft.base + len(draft.out)
     draft.shift(end)

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pydbi.jit.instrumentation import Registration
 from pydbi.types import InstrRuleDataCBK, Options
-from pydbi.x86.analysis import make_analysis
 
 if TYPE_CHECKING:
     from pydbi.jit.engine import Engine
@@ -72,6 +71,8 @@ class Rules:
             TypeError: a rule returned something else than a list of `InstrRuleDataCBK`.
             BaseException: what a rule raised.
         """
+        from pydbi.x86.analysis import make_analysis
+
         engine, answers = self._engine, self._answers
         vm = engine.vm()
         syntax = int(engine.options & Options.OPT_ATT_SYNTAX)

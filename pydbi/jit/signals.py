@@ -117,8 +117,9 @@ class _ThreadKicks:
         if not wanted:
             self._waiting = None
         elif self._waiting is None:
-            self._waiting = KickTimer(thread=self._thread)
-            self._waiting.start(WAITING_TICK, WAITING_TICK)
+            with suppress(OSError):  # the thread has just ended
+                self._waiting = KickTimer(thread=self._thread)
+                self._waiting.start(WAITING_TICK, WAITING_TICK)
 
 
 class GuestThreads:

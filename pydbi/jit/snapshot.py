@@ -12,6 +12,8 @@ be the same, and what was not made live is never reached.
 
 from __future__ import annotations
 
+import struct
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -50,8 +52,8 @@ class Layer(NamedTuple):
     exits: bytes
     """Columns: index, app address, cache address (or ``EXIT_`` value), as in `CodeCache.exits`."""
     fallen: bytes
-    resumes: bytes
-    """Columns: index, cache address, as in `CodeCache.syscall_resumes`."""
+    syscalls: bytes
+    """Columns: index, cache addresses as in `CodeCache.syscall_places` and `syscall_resumes`."""
     pads: bytes
     """Columns: app address, landing pad."""
 
@@ -63,7 +65,7 @@ class Layer(NamedTuple):
     def blocks(self) -> Iterator[Fields]:
         """Return its blocks."""
         columns = _columns(self.numbers, _NUMBERS)
-        return zip(*columns, self.starts, self.shifts, self.scratch)
+        return zip(*columns, self.starts, self.shifts, self.scratch, strict=True)
 
     def used_size(self) -> int:
         """Bytes that its blocks take in the arena."""
@@ -115,10 +117,12 @@ def restore(engine: Engine, snapshot: Snapshot, low: int, high: int) -> bool:
         low, high: the app addresses near which the arena lies.
 
     Returns:
-        Whether the arena lies where it was; if not, nothing is changed.
+        Whether the arena lies where it was; if not, it stays empty.
     """
     cache = engine.cache
     arena = cache.arena_for(low, low, high)
+    for guest in engine.guests:
+        guest.set_cache_ranges(cache.ranges())
     if arena.address != snapshot.address:
         return False
     try:
@@ -131,7 +135,6 @@ def restore(engine: Engine, snapshot: Snapshot, low: int, high: int) -> bool:
         cache._stub_chunks[1:] = snapshot.stub_chunks[1:]
         cache.exits += [(0, 0)] * (_CHUNK * len(snapshot.stub_chunks) - len(cache.exits))
         for guest in engine.guests:
-            guest.set_cache_ranges(cache.ranges())
             uses = (guest.need_x87, guest.need_avx512, guest.need_full_flags, guest.need_fs_swap)
             for in_use, need in zip(snapshot.state, uses, strict=True):
                 if in_use:
@@ -153,14 +156,17 @@ def activate(engine: Engine, layer: Layer) -> bool:
     entries = {fields[0]: fields[2] for fields in blocks}
     if not cache.entries.keys().isdisjoint(entries):
         return False
-    exits = cache.exits
     indices, targets, sites = _columns(layer.exits, 3)
-    for index, way in zip(indices, zip(targets, sites)):
-        exits[index] = way
+    exits = list(zip(targets, sites, strict=True))
+    for first, last in _consecutive(indices):
+        start = indices[first]
+        cache.exits[start : start + last - first] = exits[first:last]
     cache.fallen.update(_words(layer.fallen))
-    cache.syscall_resumes.update(zip(*_columns(layer.resumes, 2)))
+    indices, places, resumes = _columns(layer.syscalls, 3)
+    cache.syscall_places.update(zip(indices, places, strict=True))
+    cache.syscall_resumes.update(zip(indices, resumes, strict=True))
     cache.blocks += blocks
-    for app, pad in zip(*_columns(layer.pads, 2)):
+    for app, pad in zip(*_columns(layer.pads, 2), strict=True):
         lookup.enter(app, pad)
     cache.entries.update(entries)
     engine.note_restored(len(blocks), sum(map(len, layer.starts)))
@@ -256,7 +262,7 @@ def _exits(engine: Engine, blocks: Iterable[Fields]) -> list[tuple[int, int, int
             # Others may be among them, whose chunk of stubs was begun meanwhile.
             if code <= site < code_end or (0 < site <= EXIT_DEAD and app < target <= end):
                 found.append((index, target, site))
-    return found
+    return sorted(set(found))
 
 
 def _part_from_others(
@@ -304,8 +310,9 @@ def _layer(
     exits: list[tuple[int, int, int]],
 ) -> Layer:
     cache, lookup = engine.cache, engine.lookup
-    columns = list(zip(*blocks))
-    resumes = [(i, cache.syscall_resumes[i]) for i, _, _ in exits if i in cache.syscall_resumes]
+    columns = list(zip(*blocks, strict=True))
+    resumes = cache.syscall_resumes
+    syscalls = [(i, cache.syscall_places[i], resumes[i]) for i, _, _ in exits if i in resumes]
     pads = [(app, pad) for app in columns[0] if (pad := lookup.get(app)) is not None]
     return Layer(
         pages,
@@ -314,21 +321,29 @@ def _layer(
         columns[_NUMBERS],
         columns[_NUMBERS + 1],
         columns[_NUMBERS + 2],
-        _pack(chain(*zip(*exits))),
+        _pack(chain(*zip(*exits, strict=True))),
         _pack(index for index, _, _ in exits if index in cache.fallen),
-        _pack(chain(*zip(*resumes))),
-        _pack(chain(*zip(*pads))),
+        _pack(chain(*zip(*syscalls, strict=True))),
+        _pack(chain(*zip(*pads, strict=True))),
     )
+
+
+def _consecutive(numbers: list[int]) -> Iterator[tuple[int, int]]:
+    """Return the places [first, last) between which ascending numbers have no gaps."""
+    first = 0
+    count = len(numbers)
+    while first < count:
+        # Where there are no gaps, numbers grow with their places.
+        offset = numbers[first] - first
+        last = bisect_right(range(count), offset, key=lambda place: numbers[place] - place)
+        yield first, last
+        first = last
 
 
 def _pack(numbers: Iterable[int]) -> bytes:
     """Return numbers as 64-bit words."""
     words = tuple(numbers)
-    packed = bytearray(len(words) * 8)
-    view = memoryview(packed).cast("Q")
-    for place, word in enumerate(words):
-        view[place] = word
-    return bytes(packed)
+    return struct.pack(f"<{len(words)}Q", *words)
 
 
 def _words(packed: bytes) -> list[int]:

@@ -65,6 +65,7 @@ class Stubs:
         self._offsets = dict(zip(words[::2], map(int, words[1::2]), strict=True))
         self._blob = blob
         self._templates: dict[str, Template] = {}
+        self._places = _places_in_templates(self._offsets)
         self.size = len(blob)
         self.address = map_memory(self.size)
         self.previous_actions = (ctypes.c_uint64 * (SIGNAL_COUNT * ACTION_SIZE // 8))()
@@ -123,13 +124,9 @@ class Stubs:
 
     def _find_template(self, name: str) -> Template:
         label = "template_" + name
-        start, end = self._offsets[label], self._offsets[label + ".end"]
-        holes = {
-            key.partition(".")[2]: offset - start
-            for key, offset in self._offsets.items()
-            if key.startswith(label + ".") and key != label + ".end"
-        }
-        return Template(self._blob[start:end], holes)
+        start, places = self._offsets[label], self._places[label]
+        holes = {hole: offset - start for hole, offset in places.items() if hole != "end"}
+        return Template(self._blob[start : places["end"]], holes)
 
     def fixed_slots(self) -> dict[int, int]:
         """Context slots of the stubs that have no variants, and what goes into them."""
@@ -146,6 +143,16 @@ class Stubs:
         """
         suffix = f"{vector}_x87{x87:d}_swap{swap:d}_{self.base}"
         return {slot: self.find(f"{name}_{suffix}") for slot, name in _SWITCH_SLOTS.items()}
+
+
+def _places_in_templates(offsets: dict[str, int]) -> dict[str, dict[str, int]]:
+    """Return the offset of each hole, and of the end, of each template."""
+    places: dict[str, dict[str, int]] = {}
+    for name, offset in offsets.items():
+        label, _, hole = name.partition(".")
+        if hole:
+            places.setdefault(label, {})[hole] = offset
+    return places
 
 
 def _read(name: str) -> bytes:

@@ -6,12 +6,15 @@ numbers leave the cache instead, for a handler in Python.
 
 from __future__ import annotations
 
+import ctypes
 import weakref
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import TYPE_CHECKING
 
 from pydbi.host.memory import map_memory, unmap_memory, view
-from pydbi.jit.context import GPR_OFFSET, SLOT
+from pydbi.jit.context import GPR_OFFSET, SLOT, WAIT_ABORTED
+from pydbi.jit.stubs import stubs
 
 if TYPE_CHECKING:
     from pydbi.jit.engine import Engine
@@ -24,7 +27,16 @@ SYSCALL_SIZE = 2
 
 Handler = Callable[["GPRState"], "int | None"]
 """Does what a system call asks for, the arguments being in their registers. It returns the result
-as the kernel would, -errno for an error; or None if it has set all registers, rip included."""
+as the kernel would, -errno for an error; None if it has set all registers, rip included; or
+IN_PLACE."""
+
+IN_PLACE = 1 << 64
+"""A handler's result: the call is to go to the kernel as it is, from the cache."""
+
+
+class NotMade(Exception):  # noqa: N818
+    """A handler was interrupted before anything was done; the guest makes the call again."""
+
 
 _RAX, _RIP = GPR_OFFSET["rax"] >> 3, GPR_OFFSET["rip"] >> 3
 _WORD = (1 << 64) - 1
@@ -35,6 +47,30 @@ _ENOSYS = 38
 
 def _unknown(_: GPRState) -> int:
     return -_ENOSYS
+
+
+_Words = ctypes.c_int64 * 6
+
+
+def make_waiting_call(engine: Engine, number: int, *arguments: int) -> int:
+    """Make a system call that may wait, for the guest, and return its result.
+
+    Others go on meanwhile: Python's threads, and the guest's.
+
+    Raises:
+        NotMade: a signal for the guest, or somebody who wants it to stop, came first.
+    """
+    with engine.sharing.unlocked():
+        result = _waiting_call()(engine.guest.address, number, _Words(*arguments))
+    if result == WAIT_ABORTED:
+        raise NotMade
+    return result
+
+
+@cache
+def _waiting_call() -> Callable[..., int]:
+    prototype = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_size_t, ctypes.c_int64, _Words)
+    return prototype(stubs().find("waiting_call"))
 
 
 class SystemCalls:
@@ -69,15 +105,23 @@ class SystemCalls:
         engine = self._engine
         gpr, words = engine.guest.gpr, engine.guest.words
         following, _ = engine.cache.exits[exit_index]
+        resets = engine.stats.resets
         gpr.rcx = gpr.rip = following
         gpr.r11 = gpr.eflags
         handler = self.handlers.get(gpr.rax & _NUMBER, _unknown)
         try:
             result = handler(gpr)
+        except NotMade:
+            gpr.rip = following - SYSCALL_SIZE
+            return gpr.rip, 0
         except BaseException:
             gpr.rip = following - SYSCALL_SIZE
             raise
         if result is None:
             return words[_RIP], 0
+        if engine.stats.resets != resets:  # the exit is not there any more
+            exit_index = 0
+        if result == IN_PLACE:
+            return following - SYSCALL_SIZE, engine.cache.syscall_places.get(exit_index, 0)
         words[_RAX] = result & _WORD
         return following, engine.cache.syscall_resumes.get(exit_index, 0)

@@ -8,18 +8,17 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from pydbi.errors import DecodeError, GuestFault, UnsupportedInstruction
 from pydbi.jit import block_events
 from pydbi.jit.app_memory import LONGEST_INSTRUCTION, AppMemory
 from pydbi.jit.block_events import end_of_block, survey_block
-from pydbi.jit.block_recorder import BlockFull
 from pydbi.jit.broker import Broker
 from pydbi.jit.cache import HEADROOM, Arena, CacheFull, CodeCache
 from pydbi.jit.code_check import behind_writes, emit_check
 from pydbi.jit.context import SLOT
-from pydbi.jit.draft import Draft
+from pydbi.jit.draft import BlockFull, Draft
 from pydbi.jit.events import (
     IN_BLOCKS,
     TRANSFER_CALL,
@@ -29,7 +28,6 @@ from pydbi.jit.events import (
     Report,
     transfer_state,
 )
-from pydbi.jit.gates import Scanned, emit_with_gates, emit_with_gates_before
 from pydbi.jit.guest import Guest
 from pydbi.jit.instrumentation import InstrumentedRanges
 from pydbi.jit.instruments import Instruments
@@ -42,6 +40,9 @@ from pydbi.types import CodeCheck, VMState
 from pydbi.x86.registers import RCX
 from pydbi.x86.scanner import FLOW, INVALID, LIMIT, TRUNCATED, scan_block
 from pydbi.x86.traits import AVX512, FSBASE, SYSTEM_FLAGS, X87
+
+if TYPE_CHECKING:
+    from pydbi.jit.gates import Scanned
 
 BLOCK_LIMIT = 256
 """Instructions in a block, at most: longer ones are split."""
@@ -185,6 +186,8 @@ class Translator:
             if instruments.transfers:
                 self._emit_transfer(draft, app, TRANSFER_RETURN if instrumented else TRANSFER_CALL)
             if gated:
+                from pydbi.jit.gates import emit_with_gates, emit_with_gates_before
+
                 due = instruments.uniform()
                 if due is not None and not due.after and not rechecks:
                     seen = emit_with_gates_before(draft, scanned, due.before)

@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from pydbi.jit.context import SHADOW_OFFSET, SLOT
+from pydbi.jit.memory_callbacks import READ, WRITE
 from pydbi.jit.recording import Plan
 from pydbi.jit.records import Masked, Plain, Record, Repeated
-from pydbi.jit.watch_groups import READ, WRITE, WatchGroup
+from pydbi.jit.watch_groups import WatchGroup
 from pydbi.jit.watch_places import SPACE, Window, merge
 from pydbi.types import MemoryAccessType
 from pydbi.x86.encoder import load_gs, store_gs

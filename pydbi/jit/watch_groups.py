@@ -7,20 +7,17 @@ several watches may be meant, the gate calls `WatchGroup.call`, which looks at w
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pydbi.jit.actions import wrong_result
 from pydbi.jit.app_memory import LONGEST_INSTRUCTION
 from pydbi.jit.instrumentation import FOREVER, Registration
 from pydbi.jit.repeated_reads import read_ahead
 from pydbi.jit.watch_places import Window, merge, overlaps
-from pydbi.types import InstPosition, MemoryAccess, MemoryAccessFlags, MemoryAccessType, VMAction
+from pydbi.types import InstPosition, MemoryAccess, MemoryAccessFlags, VMAction
 
 if TYPE_CHECKING:
     from pydbi.jit.engine import Engine
-
-READ: Final = int(MemoryAccessType.MEMORY_READ)
-WRITE: Final = int(MemoryAccessType.MEMORY_WRITE)
 
 
 class Watch(NamedTuple):

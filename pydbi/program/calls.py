@@ -7,8 +7,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pydbi.host.memory import view
 from pydbi.jit.actions import StopRun
-from pydbi.jit.syscalls import SYSCALL_SIZE, TABLE_SIZE, Handler, SystemCalls
-from pydbi.program.kernel import call
+from pydbi.jit.syscalls import (
+    IN_PLACE,
+    SYSCALL_SIZE,
+    TABLE_SIZE,
+    Handler,
+    SystemCalls,
+    make_waiting_call,
+)
 from pydbi.program.syscall_names import name_of
 from pydbi.types import VMAction
 
@@ -16,6 +22,7 @@ if TYPE_CHECKING:
     from pydbi.jit.engine import Engine
     from pydbi.jit.states import GPRState
 
+_SIGN = 1 << 63
 _NUMBER = (1 << 32) - 1
 _WORD = (1 << 64) - 1
 _ARGUMENTS = ("rdi", "rsi", "rdx", "r10", "r8", "r9")
@@ -127,7 +134,9 @@ class ProgramCalls(SystemCalls):
             gpr.rax = made.number & _WORD
             for name, value in zip(_ARGUMENTS, made.arguments, strict=True):
                 setattr(gpr, name, value & _WORD)
-            made.result = self._plain.get(made.number, _forward)(gpr)
+            made.result = self._plain.get(made.number, self._forward)(gpr)
+            if made.result == IN_PLACE:
+                made.result = self._forward(gpr)
             if made.result is None:  # all registers are set: nothing is left to look at
                 return None
         for registration in due:
@@ -138,10 +147,10 @@ class ProgramCalls(SystemCalls):
             raise StoppedBehind
         return made.result
 
+    def _forward(self, gpr: GPRState) -> int:
+        arguments = ((getattr(gpr, name) ^ _SIGN) - _SIGN for name in _ARGUMENTS)
+        return make_waiting_call(self._engine, gpr.rax & _NUMBER, *arguments)
+
 
 class StoppedBehind(StopRun):
     """A callback wants the run to end, the system call being done."""
-
-
-def _forward(gpr: GPRState) -> int:
-    return call(gpr.rax & _NUMBER, gpr.rdi, gpr.rsi, gpr.rdx, gpr.r10, gpr.r8, gpr.r9)

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from pydbi.jit.syscalls import IN_PLACE
 from pydbi.program.kernel import call
 
 if TYPE_CHECKING:
@@ -129,14 +130,14 @@ class DescriptorCalls:
 
     def _close(self, gpr: GPRState) -> int:
         descriptor = gpr.rdi & _INT
-        return -_EBADF if self._is_hidden(descriptor) else call(_SYS_CLOSE, descriptor)
+        return -_EBADF if self._is_hidden(descriptor) else IN_PLACE
 
     def _of_one(self, gpr: GPRState) -> int:
         """dup and fcntl."""
         descriptor = gpr.rdi & _INT
         if self._is_hidden(descriptor):
             return -_EBADF
-        return call(gpr.rax, descriptor, gpr.rsi, gpr.rdx)
+        return IN_PLACE
 
     def _is_hidden(self, descriptor: int) -> bool:
         return descriptor in self.hidden or descriptor in reserved
@@ -146,7 +147,7 @@ class DescriptorCalls:
         source, target = gpr.rdi & _INT, gpr.rsi & _INT
         if self._is_hidden(source) or self._is_hidden(target):
             return -_EBADF
-        return call(gpr.rax, source, target, gpr.rdx)
+        return IN_PLACE
 
     def _close_range(self, gpr: GPRState) -> int:
         """Close the parts between what is hidden."""

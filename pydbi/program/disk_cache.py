@@ -8,14 +8,15 @@ the guest maps code at its addresses whose bytes are those that it was made from
 
 from __future__ import annotations
 
+import gc
 import marshal
 import os
 import stat
 import struct
 import zlib
 from collections.abc import Iterator
-from contextlib import suppress
-from typing import TYPE_CHECKING, Any, NamedTuple
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any
 
 import pydbi.jit
 import pydbi.x86
@@ -28,7 +29,6 @@ from pydbi.program.mappings import Area
 
 if TYPE_CHECKING:
     from pydbi.jit.engine import Engine
-    from pydbi.program.command import Command
     from pydbi.program.guest_process import GuestProcess
 
 VARIABLE = "PYDBI_CACHE"
@@ -42,11 +42,12 @@ _HEADER = struct.Struct("<8sIIIIII")
 """Magic; CRC-32 of all that follows but the pages; sizes of key, tables, code, data and pages."""
 _COVERED_FROM = 12
 _SUFFIX = ".translations"
+_LONGEST_NAME = 64
 _MARSHAL_VERSION = 2
 """The latest that does not look for objects that are the same, which costs time and saves none."""
 _NEWS = 16
 """A file is written anew if more than one block in so many is new."""
-_BLOCKS_AT_ONCE = 2 * PAGE_SIZE
+_COMPARED_AT_ONCE = 2 * PAGE_SIZE
 
 
 class _Damaged(Exception):  # noqa: N818
@@ -82,17 +83,20 @@ class DiskCache:
         """Take what there is for the program, which has been loaded and not begun."""
         self._run = None
         engine = self._process.engine
-        if self._folder is None or engine.cache.blocks or not is_plain(engine):
+        if self._folder is None or not is_plain(engine) or not engine.empty():
             return
         try:
-            key = _key(engine, self._process.command)
-            run = _Run(engine, self._folder, key)
+            run = _Run(engine, self._folder, os.path.realpath(self._process.command.path))
         except OSError as error:
             note("no disk cache: %s", error)
             return
+        with _collecting_nothing():
+            self._restore(run)
+
+    def _restore(self, run: _Run) -> None:
         space = self._process.space
-        snapshot = _read(run.path, key)
-        if snapshot is not None and restore(engine, snapshot, space.low, space.high):
+        snapshot = _read(run.path, run.key)
+        if snapshot is not None and restore(run.engine, snapshot, space.low, space.high):
             run.waiting = list(snapshot.layers)
         self._run = run
         for area in space.mappings:
@@ -107,16 +111,19 @@ class DiskCache:
             low, high = layer.bounds
             if area.start <= low and high <= area.end:
                 run.waiting.remove(layer)
-                if self._is_same(layer) and activate(run.engine, layer):
-                    run.live.append(layer)
+                if not self._is_same(layer):
+                    continue
+                with _collecting_nothing():
+                    if activate(run.engine, layer):
+                        run.live.append(layer)
 
     def _is_same(self, layer: Layer) -> bool:
         """Whether the guest's memory has the bytes that *layer* was made from."""
         place = 0
         for first, size in _runs(layer.pages):
             address = first << PAGE_SHIFT
-            for start in range(0, size, _BLOCKS_AT_ONCE):
-                part = min(_BLOCKS_AT_ONCE, size - start)
+            for start in range(0, size, _COMPARED_AT_ONCE):
+                part = min(_COMPARED_AT_ONCE, size - start)
                 data = self._process.memory.read_data(address + start, part)
                 if data != layer.code[place : place + part]:
                     note("code at %#x has changed since it was translated", address + start)
@@ -124,12 +131,14 @@ class DiskCache:
                 place += part
         return True
 
-    def end(self) -> None:
-        """Write what was translated, if the program has ended here and it is worth it."""
-        run, self._run = self._run, None
+    def keep(self) -> None:
+        """Write what was translated, if it is worth it: the program ends, or may end now."""
+        run = self._run
         if run is None or run.pid != os.getpid() or not run.is_valid() or not run.has_news():
             return
-        snapshot = take(run.engine, self._lasting_area, run.compared_pages())
+        run.is_kept = True
+        with _collecting_nothing():
+            snapshot = take(run.engine, self._lasting_area, run.compared_pages())
         if snapshot is None:
             return
         snapshot = snapshot._replace(layers=snapshot.layers + tuple(run.waiting))
@@ -153,15 +162,26 @@ class _Run:
         path: of the file.
         waiting, live: layers of the file, by what has become of them.
         pid: the process that has begun: a child that it forks writes nothing.
+        is_kept: whether it was written; once is enough.
     """
 
-    def __init__(self, engine: Engine, folder: str, key: bytes) -> None:
+    def __init__(self, engine: Engine, folder: str, program: bytes) -> None:
+        """Find the file for *program*, a path.
+
+        Raises:
+            OSError: pydbi's own files cannot be looked at.
+        """
         self.engine = engine
-        self.key = key
-        self.path = os.path.join(folder, f"{zlib.crc32(key):08x}{len(key):04x}{_SUFFIX}")
+        where: Any = (program, _features(engine))
+        everything: Any = (_FORMAT, where, _sources())
+        self.key = marshal.dumps(everything, _MARSHAL_VERSION)
+        place = zlib.crc32(marshal.dumps(where, _MARSHAL_VERSION))
+        name = os.path.basename(program).decode(errors="replace")
+        self.path = os.path.join(folder, f"{name[:_LONGEST_NAME]}-{place:08x}{_SUFFIX}")
         self.waiting: list[Layer] = []
         self.live: list[Layer] = []
         self.pid = os.getpid()
+        self.is_kept = False
         self._user = os.geteuid()
         self._resets = engine.stats.resets
 
@@ -176,8 +196,8 @@ class _Run:
         )
 
     def has_news(self) -> bool:
-        """Whether much was translated that is not from the file."""
-        return self.engine.fresh_blocks * _NEWS > len(self.engine.cache.blocks)
+        """Whether much was translated that is not from the file, nor in it since."""
+        return not self.is_kept and self.engine.fresh_blocks * _NEWS > len(self.engine.cache.blocks)
 
     def compared_pages(self) -> dict[int, bytes]:
         """Return the pages that live layers are made of."""
@@ -186,6 +206,18 @@ class _Run:
             for place, number in enumerate(layer.pages):
                 pages[number] = layer.code[place * PAGE_SIZE : (place + 1) * PAGE_SIZE]
         return pages
+
+
+@contextmanager
+def _collecting_nothing() -> Iterator[None]:
+    """Within, no cyclic garbage is looked for: what is made meanwhile stays."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def _is_lasting(area: Area) -> bool:
@@ -207,18 +239,21 @@ def _runs(pages: tuple[int, ...]) -> Iterator[tuple[int, int]]:
         yield first, previous + 1 - first << PAGE_SHIFT
 
 
-def _key(engine: Engine, command: Command) -> bytes:
-    """Return all that translations depend on beside the code: of the processor and of pydbi.
+def _features(engine: Engine) -> tuple[object, ...]:
+    """Return what translations depend on, of the processor and of the engine."""
+    facts = cpu.cpu()
+    of_cpu = (facts.vendor, facts.xcr0, facts.avx, facts.avx512, facts.rtm, facts.bmi2)
+    return (*of_cpu, facts.fsgsbase, engine.cache.arena_size)
+
+
+def _sources() -> list[tuple[str, list[tuple[str, int, int, int]]]]:
+    """Return what changes whenever the code that translates does.
 
     Raises:
-        OSError: pydbi's own files cannot be looked at.
+        OSError: it cannot be looked at, perhaps because it is in an archive.
     """
-    facts = cpu.cpu()
-    features = (facts.vendor, facts.xcr0, facts.avx, facts.avx512, facts.rtm, facts.bmi2)
-    sources = [_state_of(folder) for folder in (*pydbi.jit.__path__, *pydbi.x86.__path__)]
-    path = os.path.realpath(command.path)
-    parts = (_FORMAT, path, features, facts.fsgsbase, engine.cache.arena_size, sources)
-    return marshal.dumps(parts, _MARSHAL_VERSION)
+    folders = (*pydbi.jit.__path__, *pydbi.x86.__path__)
+    return [(folder, _state_of(folder)) for folder in folders]
 
 
 def _state_of(folder: str) -> list[tuple[str, int, int, int]]:
@@ -277,8 +312,8 @@ def _decode(data: bytes, key: bytes) -> Snapshot:
         end = place + len(layer.pages) * PAGE_SIZE
         layers.append(layer._replace(code=bytes(parts[4][place:end])))
         place = end
-    arena = {"code": bytes(parts[2]), "data": bytes(parts[3]), "layers": tuple(layers)}
-    return Snapshot(*fields)._replace(**arena)
+    code, data = bytes(parts[2]), bytes(parts[3])
+    return Snapshot(*fields)._replace(code=code, data=data, layers=tuple(layers))
 
 
 def _read(path: str, key: bytes) -> Snapshot | None:
@@ -311,8 +346,6 @@ def _is_private(found: os.stat_result) -> bool:
     """Whether nobody else can have written to a file or folder."""
     others = stat.S_IWGRP | stat.S_IWOTH
     return found.st_uid == os.geteuid() and not found.st_mode & others
-
-
 
 
 def _write(run: _Run, parts: list[bytes]) -> None:

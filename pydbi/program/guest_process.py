@@ -141,9 +141,7 @@ class GuestProcess:
         self._memory_calls = MemoryCalls(self.space)
         self._views = ProcViews(memory, self.space.mappings, self.command, self.loaded)
         limits = Limits(memory, self.space)
-        execs = ExecCalls(
-            engine, memory, self._views, limits, self._executes_in_place, self._replace
-        )
+        execs = ExecCalls(engine, memory, self._views, limits, self._before_exec, self._replace)
         handlers: dict[int, Handler] = {SYS_ARCH_PRCTL: lambda gpr: arch_prctl(engine, gpr)}
         parts = (self._memory_calls, self.processes, execs, self._descriptors, self.refused)
         for part in (*parts, self._views, limits):
@@ -228,8 +226,9 @@ class GuestProcess:
             self._dispositions.take_process()
         self._tell("fork", child)
 
-    def _executes_in_place(self) -> bool:
+    def _before_exec(self) -> bool:
         """Whether the kernel's execve is not wanted: it would end instrumentation, and Python."""
+        self.disk_cache.keep()
         alone = self._settings.own_process or self.processes.has_forked
         return self._settings.follow_exec or not alone
 
@@ -253,6 +252,7 @@ class GuestProcess:
         self._views.describe(command, self.loaded)
         set_name(os.path.basename(command.executed))
         self._reset_registers()
+        self.disk_cache.begin()
         self._tell("exec", os.fsdecode(command.executed))
 
 

@@ -14,6 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from pydbi.host.libc import PROT_EXEC, PROT_READ, PROT_WRITE
+from pydbi.jit.syscalls import IN_PLACE
 from pydbi.program.kernel import call
 
 if TYPE_CHECKING:
@@ -102,6 +103,8 @@ class ProcViews:
                 return self._read_link(gpr.rsi, gpr.rdx)
             if entry == b"exe" and number not in _OF_THE_LINK:
                 path = self._program_address
+        if path == gpr.rdi:
+            return IN_PLACE
         return call(number, path, gpr.rsi, gpr.rdx)
 
     def _with_second(self, gpr: GPRState) -> int:
@@ -115,6 +118,8 @@ class ProcViews:
             flags = gpr.r10 if number == 262 else gpr.rdx
             if entry == b"exe" and not flags & _SEES_LINK.get(number, 0):
                 path = self._program_address
+        if path == gpr.rsi:
+            return IN_PLACE
         return call(number, gpr.rdi, path, gpr.rdx, gpr.r10, gpr.r8)
 
     def executed_path(self, address: int) -> int:

@@ -187,7 +187,7 @@ class Program(Events):
             with self._noting_faults():
                 yield
             if self.status is not None:
-                process.disk_cache.end()
+                process.disk_cache.keep()
             if self.status is not None:
                 self.tell("exit", self.status)
         except BaseException:

@@ -114,6 +114,8 @@ class Threads:
         started.release()
         try:
             sharing.acquire(thread)
+            if sharing.stops:
+                sharing.park()
         except StopRun:
             thread.over = True
         while not thread.over:
@@ -163,7 +165,8 @@ class Threads:
             if sharing.active:
                 self._see_off(thread)
                 sharing.finish(thread)
-            self._ending.come(status)
+            if self._ending.status is None:
+                self._ending.come(status)
         thread.over = True
         raise ThreadEnd
 

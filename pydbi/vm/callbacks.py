@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from pydbi.jit.engine import Engine
 from pydbi.jit.rules import Rule
-from pydbi.jit.selectors import has_mnemonic
 from pydbi.jit.states import FPRState, GPRState
 from pydbi.types import (
     AnalysisType,
@@ -27,14 +26,14 @@ from pydbi.vm.arguments import (
     as_position,
     as_priority,
 )
-from pydbi.x86.analysis import InstAnalysis
 
 if TYPE_CHECKING:
     from pydbi.vm import VM
+    from pydbi.x86.analysis import InstAnalysis
 
 InstCallback = Callable[["VM", GPRState, FPRState, Any], VMAction]
 VMCallback = Callable[["VM", VMState, GPRState, FPRState, Any], VMAction]
-InstrRuleCallback = Callable[["VM", InstAnalysis, Any], Sequence[InstrRuleDataCBK]]
+InstrRuleCallback = Callable[["VM", "InstAnalysis", Any], Sequence[InstrRuleDataCBK]]
 
 _PRIORITY = CallbackPriority.PRIORITY_DEFAULT
 
@@ -110,6 +109,8 @@ class Callbacks:
             mnemonic: ``"ADD"`` stands for ADD64rr, ADD32ri8 and so on, ``"ADD*"`` for ADDPSrr too;
                 case does not matter. `InstAnalysis.mnemonic` shows an instruction's name.
         """
+        from pydbi.jit.selectors import has_mnemonic
+
         selects = has_mnemonic(as_kind(mnemonic, str))
         return self._engine.registrar.register(
             as_position(pos),

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from pydbi.jit.context import SLOT
 from pydbi.jit.engine import Engine, Stats
 from pydbi.types import AnalysisType
 from pydbi.vm.arguments import as_address, as_kind
-from pydbi.x86.analysis import InstAnalysis
+
+if TYPE_CHECKING:
+    from pydbi.x86.analysis import InstAnalysis
 
 _GATE = SLOT["GATE_INDEX"] >> 3
 _DEFAULT = AnalysisType.ANALYSIS_INSTRUCTION | AnalysisType.ANALYSIS_DISASSEMBLY

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydbi.jit.context import SLOT
 from pydbi.jit.engine import Engine
-from pydbi.jit.record_readers import Reader
-from pydbi.jit.record_views import RecordView
-from pydbi.jit.selectors import accesses_memory
 from pydbi.types import (
     CallbackPriority,
     InstPosition,
@@ -18,6 +15,10 @@ from pydbi.types import (
 )
 from pydbi.vm.arguments import as_address, as_callable, as_kind, as_priority
 from pydbi.vm.callbacks import InstCallback
+
+if TYPE_CHECKING:
+    from pydbi.jit.record_readers import Reader
+    from pydbi.jit.record_views import RecordView
 
 _GATE = SLOT["GATE_INDEX"] >> 3
 
@@ -69,6 +70,8 @@ class MemoryAccesses:
         priority = as_priority(priority)
         if not type:
             return VMError.INVALID_EVENTID
+        from pydbi.jit.selectors import accesses_memory
+
         before = type == MemoryAccessType.MEMORY_READ
         self._record(type)
         return self._engine.registrar.register(

@@ -88,7 +88,7 @@ _NOT_OPCODES: Final = {
     (1, 0x3A),
 }
 _MAPS: Final = {
-    LEGACY: dict(enumerate(LEGACY_MAPS)),
+    LEGACY: LEGACY_MAPS,
     VEX2: VEX_MAPS,
     VEX3: VEX_MAPS,
     EVEX: EVEX_MAPS,

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from pydbi.x86.accesses import displacement_scale
 from pydbi.x86.instruction import EVEX, LEGACY, VEX2, Instruction
 from pydbi.x86.registers import RSP
 
@@ -43,6 +42,8 @@ def operand_of(instruction: Instruction) -> Operand:
     Of one relative to RIP only displacement, segment and narrow mean something; of a gather or
     scatter, index is the number of a vector register (see `vector_index`).
     """
+    from pydbi.x86.accesses import displacement_scale  # its tables serve few who come here
+
     return Operand(
         instruction.base,
         instruction.index,

@@ -43,6 +43,7 @@ FIRST_GROUP: Final = 128
 
 FORMS: Final[list[Form | None]] = [None]
 GROUPS: Final[list[bytes]] = []
+_FORM_NUMBERS: Final[dict[Form, int]] = {}
 
 _IMMEDIATES: Final = frozenset(("b", "w", "bb", "wb", "z", "v", "o", "j", "d"))
 _PREFIX_SELECTORS: Final = {
@@ -82,11 +83,13 @@ def _form_number(properties: list[str]) -> int:
         else:
             bits |= _PROPERTIES.get(word) or getattr(_traits, word)
     form = Form(modrm, immediate, bits)
-    if form not in FORMS:
+    number = _FORM_NUMBERS.get(form)
+    if number is None:
         if len(FORMS) == FIRST_GROUP:
             raise OverflowError("more forms than there are numbers below FIRST_GROUP")
         FORMS.append(form)
-    return FORMS.index(form)
+        _FORM_NUMBERS[form] = number = FORMS.index(form)
+    return number
 
 
 @cache
@@ -99,7 +102,9 @@ def _modrm_selection(word: str) -> frozenset[int]:
     numbers = frozenset(_numbers(word[1:]))
     if word[0] == "=":
         return numbers
-    return frozenset(modrm for modrm in range(256) if modrm >> 3 & 7 in numbers)
+    return frozenset(
+        mod << 6 | number << 3 | rm for mod in range(4) for number in numbers for rm in range(8)
+    )
 
 
 def _group_number(cell: bytearray) -> int:
@@ -137,8 +142,12 @@ def parse_lines(specification: str) -> Iterator[Line]:
         yield Line(opcodes, prefixes or [0, 1, 2, 3], modrms, right.split())
 
 
-def _parse(specification: str) -> tuple[bytes, bytes, bytes, bytes]:
-    """Return form numbers by opcode, once for each mandatory prefix."""
+Forms = tuple[bytes, bytes, bytes, bytes]
+"""Form numbers by opcode, once for each mandatory prefix."""
+
+
+def _parse(specification: str) -> Forms:
+    """Return what a specification says."""
     cells: list[list[int | bytearray]] = [[INVALID] * 256 for _ in range(4)]
     for opcodes, prefixes, modrms, properties in parse_lines(specification):
         form = _form_number(properties)
@@ -167,31 +176,41 @@ MAP_0F: Final = 1
 MAP_0F38: Final = 2
 MAP_0F3A: Final = 3
 
-LEGACY_MAPS: Final = tuple(
-    map(
-        _parse,
-        (
-            opcode_maps.ONE_BYTE,
-            opcode_maps.TWO_BYTE,
-            opcode_maps.THREE_BYTE_38,
-            opcode_maps.THREE_BYTE_3A,
-        ),
-    )
+
+class Maps(dict[int, Forms]):
+    """The maps of one encoding by number, each made when it is first asked for.
+
+    Threads may ask at the same time: what is made twice is equal.
+    """
+
+    def __init__(self, specifications: dict[int, str]) -> None:
+        super().__init__()
+        self._specifications = specifications
+
+    def __contains__(self, number: object) -> bool:
+        return number in self._specifications
+
+    def __missing__(self, number: int) -> Forms:
+        self[number] = forms = _parse(self._specifications[number])
+        return forms
+
+
+LEGACY_MAPS: Final = Maps(
+    {
+        MAP_ONE_BYTE: opcode_maps.ONE_BYTE,
+        MAP_0F: opcode_maps.TWO_BYTE,
+        MAP_0F38: opcode_maps.THREE_BYTE_38,
+        MAP_0F3A: opcode_maps.THREE_BYTE_3A,
+    }
 )
-VEX_MAPS: Final = {
-    1: _parse(opcode_maps.VEX_1),
-    2: _parse(opcode_maps.VEX_2),
-    3: _parse(opcode_maps.VEX_3),
-}
-EVEX_MAPS: Final = {
-    1: _parse(opcode_maps.EVEX_1),
-    2: _parse(opcode_maps.EVEX_2),
-    3: _parse(opcode_maps.EVEX_3),
-    5: _parse(opcode_maps.EVEX_5),
-    6: _parse(opcode_maps.EVEX_6),
-}
-XOP_MAPS: Final = {
-    8: _parse(opcode_maps.XOP_8),
-    9: _parse(opcode_maps.XOP_9),
-    10: _parse(opcode_maps.XOP_10),
-}
+VEX_MAPS: Final = Maps({1: opcode_maps.VEX_1, 2: opcode_maps.VEX_2, 3: opcode_maps.VEX_3})
+EVEX_MAPS: Final = Maps(
+    {
+        1: opcode_maps.EVEX_1,
+        2: opcode_maps.EVEX_2,
+        3: opcode_maps.EVEX_3,
+        5: opcode_maps.EVEX_5,
+        6: opcode_maps.EVEX_6,
+    }
+)
+XOP_MAPS: Final = Maps({8: opcode_maps.XOP_8, 9: opcode_maps.XOP_9, 10: opcode_maps.XOP_10})

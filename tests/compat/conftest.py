@@ -17,9 +17,12 @@ TIMEOUT = 20
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Declare this folder's marker."""
-    text = "in_parent: the test makes no VM and touches no raw memory, so it needs no child"
-    config.addinivalue_line("markers", text)
+    """Declare this folder's markers."""
+    for text in (
+        "in_parent: the test makes no VM and touches no raw memory, so it needs no child",
+        f"takes(seconds): the child has so long, and not {TIMEOUT} s",
+    ):
+        config.addinivalue_line("markers", text)
 
 
 @pytest.fixture(scope="session", params=["pyqbdi", "pydbi"])
@@ -41,10 +44,12 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
         return None
     names = pyfuncitem._fixtureinfo.argnames
     arguments = {name: pyfuncitem.funcargs[name] for name in names}
+    takes = pyfuncitem.get_closest_marker("takes")
+    timeout = takes.args[0] if takes else TIMEOUT
     reader, writer = os.pipe()
     gc.freeze()  # a child that collects need not look at the objects that are here already
     try:
-        run_forked(_run_body, pyfuncitem.obj, arguments, writer, timeout=TIMEOUT)
+        run_forked(_run_body, pyfuncitem.obj, arguments, writer, timeout=timeout)
     except pytest.fail.Exception as failure:
         pytest.fail(str(failure), pytrace=False)
     finally:

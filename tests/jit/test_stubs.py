@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import runpy
 import shutil
 from itertools import pairwise, product
@@ -18,7 +17,10 @@ from pydbi.jit.stubs import Template, stubs
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 FOLDER = ROOT / "pydbi" / "jit"
-SYMBOLS: dict[str, int] = json.loads((FOLDER / "stubs_x86_64.json").read_text())
+SYMBOLS = {
+    name: int(offset)
+    for name, offset in map(str.split, (FOLDER / "stubs_x86_64.symbols").read_text().splitlines())
+}
 BLOB = (FOLDER / "stubs_x86_64.bin").read_bytes()
 TEMPLATES = sorted(
     name.removeprefix("template_").removesuffix(".end")

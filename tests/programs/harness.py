@@ -107,12 +107,14 @@ class Outcome:
 def run(case: Case, mode: Mode, folder: Path, programs: Path) -> Outcome:
     """Run *case* in ``folder/work``, made anew, and return what it left there.
 
-    The working directory has the same path in each run, so that a program may print it.
+    The working directory has the same path in each run, so that a program may print it. Beside it
+    is a home folder, which stays from one run to the next, as a cache of translations there would.
 
     Args:
         programs: the folder of compiled programs.
     """
-    work, report = folder / "work", folder / "count"
+    work, home, report = folder / "work", folder / "home", folder / "count"
+    home.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(work, ignore_errors=True)
     report.unlink(missing_ok=True)
     prepare(work, case.files)
@@ -123,7 +125,7 @@ def run(case: Case, mode: Mode, folder: Path, programs: Path) -> Outcome:
     process = subprocess.Popen(
         [*_prefix(mode, case.module or "", report), *words],
         cwd=work,
-        env={**environment(work), **case.variables},
+        env={**environment(home), **case.variables},
         stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tests.compat.conftest import guest, pytest_pyfunc_call, qbdi
+from tests.compat.conftest import guest, pytest_configure, pytest_pyfunc_call, qbdi
 
-__all__ = ["guest", "pytest_pyfunc_call", "qbdi"]
+__all__ = ["guest", "pytest_configure", "pytest_pyfunc_call", "qbdi"]

@@ -70,6 +70,7 @@ def test_adding_running_and_deleting(kind: str) -> None:
     assert g.get("rdx") == 55
 
 
+@pytest.mark.takes(600)
 @pytest.mark.skipif("PYDBI_LONG" not in os.environ, reason="takes minutes: set PYDBI_LONG")
 @pytest.mark.parametrize("kind", CYCLES)
 def test_a_hundred_thousand_cycles(kind: str) -> None:
