@@ -71,7 +71,7 @@ def cases(folder: Path, quick: bool) -> tuple[list[Case], list[str]]:
         for name, text, rows in (
             ("rows.sql", _SQL, 50_000),
             ("words.pl", _PERL, 100_000),
-            ("loop.py", _PYTHON_LOOP, 5_000_000),
+            ("loop.py", _PYTHON_LOOP, 12_000_000),
         )
     )
     wanted = (

@@ -48,7 +48,7 @@ def words() -> frozenset[str]:
     found: set[str] = set()
     for folder in ("pydbi", "asm_stubs", "benchmarks"):
         for source in (ROOT / folder).rglob("*"):
-            if source.suffix in (".py", ".S", ".inc", ".json"):
+            if source.suffix in (".py", ".S", ".inc", ".symbols"):
                 words_in = re.findall(r"\w+", source.read_text(encoding="utf-8"))
                 found.update(words_in, (word.rstrip("_") for word in words_in))
     return frozenset(found)

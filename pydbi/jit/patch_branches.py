@@ -6,7 +6,7 @@ resting in its slot, and looks it up.
 
 from __future__ import annotations
 
-from struct import Struct
+from struct import Struct, error
 from typing import TYPE_CHECKING
 
 from pydbi.jit.context import SLOT
@@ -59,10 +59,6 @@ def emit_jcc(draft: Draft, special: Special) -> None:
         return
     if draft.shared:
         draft.keep_together(11)
-    if len(draft.cache.arenas) > 1:  # a block may be out of reach
-        draft.exit(bytes((0x0F, 0x80 | condition)), target)
-        draft.exit(_JUMP, following)
-        return
     # The most frequent of all: `Draft.exit` for both, unfolded.
     index = draft.take_exits(2)
     stub = draft.stub_base + index * 20
@@ -71,10 +67,16 @@ def emit_jcc(draft: Draft, special: Special) -> None:
     exits = draft.exits
     exits[index] = (target, site)
     exits[index + 1] = (following, site + 5)
-    draft.out += _two_jumps(
-        0x0F, 0x80 | condition, entries.get(target, stub) - site - 4,
-        0xE9, entries.get(following, stub + 20) - site - 9,
-    )  # fmt: skip
+    taken = entries.get(target, stub) - site - 4
+    not_taken = entries.get(following, stub + 20) - site - 9
+    try:
+        draft.out += _two_jumps(0x0F, 0x80 | condition, taken, 0xE9, not_taken)
+    except error:  # a block in another arena, out of reach
+        if not -_REACH <= taken < _REACH:
+            taken = stub - site - 4
+        if not -_REACH <= not_taken < _REACH:
+            not_taken = stub + 20 - site - 9
+        draft.out += _two_jumps(0x0F, 0x80 | condition, taken, 0xE9, not_taken)
 
 
 def emit_loop(draft: Draft, special: Special) -> None:

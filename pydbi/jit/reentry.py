@@ -23,7 +23,7 @@ from pydbi.jit import caught_pages
 from pydbi.jit.context import FPR_OFFSET, GPR_OFFSET, NATIVE_STACK_OFFSET, OPMASK_OFFSET, SLOT
 from pydbi.jit.dispatcher import Dispatcher
 from pydbi.jit.host_code import host_pages
-from pydbi.jit.signals import guest_threads
+from pydbi.jit.signals import guest_threads, prepare_thread
 from pydbi.jit.stubs import stubs
 
 if TYPE_CHECKING:
@@ -154,6 +154,9 @@ class _Catcher:
         state = (ctypes.c_uint64 * (_STATE_SIZE // 8)).from_address(address)
         caller = _Call(address, state)
         try:
+            # Not left to the dispatcher, which may take this for a thread that it has prepared: what
+            # Python knows of a thread that C has started is gone behind each call, its kicks too.
+            prepare_thread()
             engine = self._engine_for(state[_RIP], state[_RSP])
             if engine is not None:
                 self._run(engine, caller)

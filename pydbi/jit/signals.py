@@ -186,8 +186,7 @@ def prepare_thread(*, ticks: bool = True) -> None:
         memory = _threads.stack = map_memory(_ALTERNATE_STACK_SIZE)
         wanted = _Stack(memory, 0, _ALTERNATE_STACK_SIZE)
         libc.sigaltstack(ctypes.addressof(wanted), 0)
-    if ticks:
-        _threads.end = _ThreadEnd()
+    _threads.end = _ThreadEnd() if ticks else ()
 
 
 def leave_thread() -> None:
@@ -214,6 +213,7 @@ class KickTimer:
 
     def __init__(self, clock: int = _CLOCK_MONOTONIC, thread: int = 0) -> None:
         thread = thread or threading.get_native_id()
+        self._process = 0  # it has not been made yet
         event = _SignalEvent(0, kick_signal(), _SIGEV_THREAD_ID, thread)
         identity = ctypes.c_int()
         syscall(_SYS_TIMER_CREATE, clock, ctypes.addressof(event), ctypes.addressof(identity), 0, 0)

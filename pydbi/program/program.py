@@ -11,12 +11,12 @@ from typing import NoReturn
 from pydbi.errors import DecodeError, GuestFault, ReentryError
 from pydbi.program import command as commands
 from pydbi.program.calls import SyscallCallback
-from pydbi.program.disk_cache import default_folder
 from pydbi.program.events import Events
 from pydbi.program.guest_process import GuestProcess, Settings, enter_folder
 from pydbi.program.modules import Modules
 from pydbi.program.surroundings import Stream, leave
 from pydbi.program.syscall_names import number_of
+from pydbi.program.translation_files import default_folder
 from pydbi.program.vm import ProgramVM
 from pydbi.types import Options
 

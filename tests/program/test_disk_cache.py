@@ -326,7 +326,7 @@ def test_folder_is_bounded(cached: Cached, program: str) -> None:
         import os
 
         import pydbi
-        from pydbi.program import disk_cache
+        from pydbi.program import translation_files
 
         folder = os.environ["PYDBI_CACHE"]
         os.mkdir(folder, 0o700)
@@ -335,7 +335,7 @@ def test_folder_is_bounded(cached: Cached, program: str) -> None:
             with open(path, "wb") as file:
                 file.write(bytes(1 << 20))
             os.utime(path, (number, number))
-        disk_cache.LARGEST_FOLDER = 5 << 19
+        translation_files.LARGEST_FOLDER = 5 << 19
         assert pydbi.Program([program], disk_cache=True).run() == 3
         names = sorted(os.listdir(folder))
         assert names[0] == "old2", names
@@ -350,7 +350,7 @@ def test_another_processor() -> None:
     def features() -> None:
         from pydbi.host import cpu
         from pydbi.jit.engine import Engine
-        from pydbi.program import disk_cache
+        from pydbi.program import translation_files
 
         class Owner:
             pass
@@ -358,15 +358,15 @@ def test_another_processor() -> None:
         owner = Owner()
         engine = Engine(owner)
         real = cpu.cpu()
-        usual = disk_cache._Run(engine, "/", b"program")
+        usual = translation_files.name_file(engine, "/", b"program")
         for field in ("rtm", "bmi2", "avx", "avx512", "fsgsbase"):
             other = real._replace(**{field: not getattr(real, field)})
             cpu.cpu = lambda other=other: other
-            run = disk_cache._Run(engine, "/", b"program")
-            assert run.key != usual.key
-            assert run.path != usual.path
+            run = translation_files.name_file(engine, "/", b"program")
+            assert run[1] != usual[1]
+            assert run[0] != usual[0]
         cpu.cpu = lambda: real._replace(xcr0=real.xcr0 ^ 4, vendor="Other")
-        assert disk_cache._Run(engine, "/", b"program").key != usual.key
+        assert translation_files.name_file(engine, "/", b"program")[1] != usual[1]
 
     run_in_child(features)
 
@@ -376,11 +376,11 @@ def test_another_pydbi(cached: Cached, program: str) -> None:
 
     def child(program: str, same: bool) -> None:
         import pydbi
-        from pydbi.program import disk_cache
+        from pydbi.program import translation_files
 
-        real = disk_cache._sources
+        real = translation_files._sources
         if not same:
-            disk_cache._sources = lambda: real()[1:]
+            translation_files._sources = lambda: real()[1:]
         run = pydbi.Program([program], disk_cache=True)
         assert run.run() == 3
         print(run.vm.stats.restored_blocks)
@@ -476,7 +476,7 @@ def test_default_folder(tmp_path: Path) -> None:
     """Without PYDBI_CACHE it is the folder pydbi where the user keeps what can be made again."""
 
     def child() -> None:
-        from pydbi.program.disk_cache import default_folder
+        from pydbi.program.translation_files import default_folder
 
         print(default_folder())
 

@@ -7,25 +7,12 @@ from __future__ import annotations
 
 from tests.programs.harness import Mode
 
-_DELETED = "a callback takes itself out while other threads are in the cache"
 _RACE = "threads that come or go at the wrong moment"
 
-PENDING = {
-    "threads: block counter": _DELETED,
-    "thread_ends: block counter": _DELETED,
-    "compute_threads: block counter": _DELETED,
-    "fork_threads: block counter": _DELETED,
-}
+PENDING: dict[str, str] = {}
 """Fails always. An entry that starts to pass fails the tests until it is taken out."""
 
-INTERMITTENT = {
-    "go-program": _RACE,
-    "java: block counter": _DELETED,
-    "exceptions: block counter": _DELETED,
-    "python-test_threading: block counter": _DELETED,
-    "end-thread-exit": _RACE,
-    "end-main-thread-leaves": _RACE,
-    "thread_ends: run": _RACE,
+INTERMITTENT: dict[str, str] = {
     "git-project: run --follow-exec": _RACE,
 }
 """Fails in some runs: it may pass."""

@@ -7,6 +7,7 @@ import random
 import subprocess
 import sys
 import threading
+import time
 from functools import reduce
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 
 import pydbi
+from pydbi.jit import signals
 from tests.child import child_environment
 from tests.survive.compiled import Machine, compile_source
 
@@ -194,6 +196,47 @@ def test_threads_of_the_guest(library: Path, with_vms: bool) -> None:
     calls = [thread for _, seen in made for thread in seen]
     assert len(calls) == (16 if with_vms else 0)
     assert threading.get_native_id() not in calls
+
+
+@pytest.mark.takes(60)
+@pytest.mark.parametrize("with_vms", [False, True])
+def test_threads_that_wait_for_one_another(library: Path, with_vms: bool) -> None:
+    """Calls that wait let other threads' calls begin, also those of a thread that is ending."""
+    machine = Machine(pydbi, library)
+
+    def make() -> pydbi.VM:
+        vm = pydbi.VM()
+        assert vm.addInstrumentedModule(library.name)
+        return vm
+
+    machine.vm.catchNativeCalls(make if with_vms else None)
+    for _ in range(2):
+        assert machine.native("meetings", 6) == 6
+
+
+@pytest.mark.takes(120)
+@pytest.mark.parametrize("with_vms", [False, True])
+def test_threads_that_end_while_others_begin(library: Path, with_vms: bool) -> None:
+    """Threads that come and go, with switches at every opportunity: no call is lost."""
+    machine = Machine(pydbi, library)
+    expected = machine.native("threads", 8)
+
+    def make() -> pydbi.VM:
+        vm = pydbi.VM()
+        assert vm.addInstrumentedModule(library.name)
+        return vm
+
+    machine.vm.catchNativeCalls(make if with_vms else None)
+    kick_while_waiting = signals._ThreadKicks.while_waiting
+
+    def slowly(kicks: Any, wanted: bool) -> None:  # the thread may end meanwhile
+        time.sleep(0.0005)
+        kick_while_waiting(kicks, wanted)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(signals._ThreadKicks, "while_waiting", slowly)
+        for _ in range(5):
+            assert machine.native("threads", 8) == expected
 
 
 def test_python_threads(library: Path) -> None:

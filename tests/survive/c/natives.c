@@ -78,6 +78,37 @@ long threads(long count)
     return total + ended;
 }
 
+static pthread_key_t meeting;
+static long met;
+static void meet(void *barrier)
+{
+    pthread_barrier_wait(barrier);
+    __atomic_add_fetch(&met, 1, __ATOMIC_RELAXED);
+}
+
+void *come(void *barrier)
+{
+    pthread_setspecific(meeting, barrier);
+    return barrier;
+}
+
+/* Threads whose destructors wait for one another: each has called an instrumented function before. */
+long meetings(long count)
+{
+    pthread_t started[32];
+    pthread_barrier_t barrier;
+    met = 0;
+    pthread_barrier_init(&barrier, 0, count);
+    pthread_key_create(&meeting, meet);
+    for (long i = 0; i < count; i++)
+        if (pthread_create(started + i, 0, come, &barrier))
+            return -1;
+    for (long i = 0; i < count; i++)
+        pthread_join(started[i], 0);
+    pthread_key_delete(meeting);
+    return met;
+}
+
 static void say_goodbye(void) { (void)!write(1, "goodbye\n", 8); }
 int goodbye(void) { return atexit(say_goodbye); }
 
