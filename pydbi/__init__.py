@@ -92,6 +92,9 @@ from pydbi.types import (
 from pydbi.vm import VM
 
 if _collects:
+    if not _gc.get_freeze_count():
+        _gc.freeze()
+        _gc.unfreeze()  # what was imported is now among the old objects, without a search
     _gc.enable()
 
 if TYPE_CHECKING:

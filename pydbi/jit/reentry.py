@@ -154,8 +154,8 @@ class _Catcher:
         state = (ctypes.c_uint64 * (_STATE_SIZE // 8)).from_address(address)
         caller = _Call(address, state)
         try:
-            # Not left to the dispatcher, which may take this for a thread that it has prepared: what
-            # Python knows of a thread that C has started is gone behind each call, its kicks too.
+            # The dispatcher may take this for a thread that it has prepared. But what Python knows
+            # of a thread that C has started is gone behind each call, and so are its kicks.
             prepare_thread()
             engine = self._engine_for(state[_RIP], state[_RSP])
             if engine is not None:

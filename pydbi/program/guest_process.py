@@ -128,6 +128,7 @@ class GuestProcess:
     def _make_calls(self, engine: Engine) -> ProgramCalls:
         memory = self.memory
         self.threads = Threads(engine, memory, self.ending, self._tell)
+        self.threads.before_first = self.disk_cache.keep
         self.ending.on_end = self.threads.end_all
         self.processes = ProcessCalls(
             engine,

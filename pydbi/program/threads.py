@@ -53,6 +53,7 @@ class Threads:
 
     Attributes:
         tell: called with the name of an event and the thread's kernel id.
+        before_first: called before the first thread is started, which has everything translated anew.
         leave_process: called where a process ends that another thread than its first has forked.
     """
 
@@ -68,6 +69,7 @@ class Threads:
         self._ending = ending
         self.tell = tell
         self.leave_process: Callable[[], None] = lambda: None
+        self.before_first: Callable[[], None] = lambda: None
         self._kernels: dict[int, _Kernels] = {}
 
     def of(self, guest: Guest) -> _Kernels:
@@ -78,6 +80,8 @@ class Threads:
         """Start a thread with a copy of the current one's registers; return its kernel id."""
         engine = self._engine
         sharing = engine.sharing
+        if not sharing.active:
+            self.before_first()
         sharing.begin(get_native_id())
         thread = sharing.add()
         guest = thread.guest

@@ -1,4 +1,4 @@
-"""Code that changes while it runs: by itself, through another mapping, and where mappings change."""
+"""Code that changes: by itself, through another mapping, and where mappings change."""
 
 from __future__ import annotations
 

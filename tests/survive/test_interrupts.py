@@ -76,17 +76,21 @@ def press_ctrl_c(g: Guest, start: int, seconds: float = 0.02) -> int:
     """
     g.set(rip=start)
     with signal_after(seconds) as begin:
-        began = time.monotonic()
-        with pytest.raises(KeyboardInterrupt):
+
+        def run() -> None:
             begin()
             g.vm.run(start, g["end"])
+
+        began = time.monotonic()
+        with pytest.raises(KeyboardInterrupt):
+            run()
         assert time.monotonic() - began < seconds + PROMPT
     return g.get("rip")
 
 
 @contextmanager
 def stopped_when_under_way(g: Guest, turns: int = 1) -> Iterator[list[int]]:
-    """Have another thread stop *g*, which runs `COUNTED`, when it has seen it advance *turns* times.
+    """Have another thread stop *g*, a `COUNTED`, when it has seen it advance *turns* times.
 
     Yields:
         The progress that it has seen.

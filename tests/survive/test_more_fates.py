@@ -17,14 +17,15 @@ from tests.survive.fates import check_fate
 from tests.survive.test_libc import format_text, machine
 
 _LOOP = "a: inc rbx; dec rcx; jnz a"
-_COUNTED = "a: inc qword ptr [rip + data]; dec rcx; jnz a"
-_ROUNDS = 1 << 27
-"""It takes long enough for some timer ticks and thread switches, whatever else the machine does."""
+_COUNTED = "lea rbx, [rip + data]; a: .rept 512; inc qword ptr [rbx]; .endr; dec rcx; jnz a"
+_ROUNDS = 1 << 18
+"""Long enough for some timer ticks and thread switches, whatever else the machine does. Blocks are
+long, for PyQBDI takes its time for each."""
 
 
 def _seen_under_way(counts: list[int]) -> int:
     """How many of *counts*, the progress of `_COUNTED`, are neither its beginning nor its end."""
-    return sum(0 < count < _ROUNDS for count in counts)
+    return sum(0 < count < 512 * _ROUNDS for count in counts)
 
 
 def _progress(g: Guest) -> int:
@@ -53,9 +54,13 @@ def interrupted_while_waiting(qbdi: Any) -> None:
     reader, _ = os.pipe()
     os.dup2(reader, 0)
     signal.signal(signal.SIGALRM, signal.default_int_handler)
-    with pytest.raises(KeyboardInterrupt):
+
+    def wait() -> None:
         signal.setitimer(signal.ITIMER_REAL, 0.1)
         g.run()
+
+    with pytest.raises(KeyboardInterrupt):
+        wait()
 
 
 def code_that_changes_itself(qbdi: Any) -> None:

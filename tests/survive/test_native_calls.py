@@ -6,8 +6,6 @@ import ctypes
 import random
 import subprocess
 import sys
-import threading
-import time
 from functools import reduce
 from pathlib import Path
 from typing import Any
@@ -15,12 +13,11 @@ from typing import Any
 import pytest
 
 import pydbi
-from pydbi.jit import signals
 from tests.child import child_environment
 from tests.survive.compiled import Machine, compile_source
 
-_LONG = ctypes.c_long
-_FUNCTION = ctypes.CFUNCTYPE(_LONG, _LONG)
+LONG = ctypes.c_long
+_FUNCTION = ctypes.CFUNCTYPE(LONG, LONG)
 NUMBERS = random.Random(4).sample(range(10_000), 100)
 
 
@@ -31,7 +28,7 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class _Pair(ctypes.Structure):
-    _fields_ = (("first", _LONG), ("second", _LONG))
+    _fields_ = (("first", LONG), ("second", LONG))
 
 
 def typed(machine: Machine, name: str, result: Any, *arguments: Any) -> Any:
@@ -49,15 +46,15 @@ def test_calls_from_python(library: Path, counting: bool) -> None:
     before = bytes(machine.vm.getGPRState()), bytes(machine.vm.getFPRState())
     assert machine.native("factorial", 10) == 3628800
     double, extended = ctypes.c_double, ctypes.c_longdouble
-    mixed = typed(machine, "mixed", double, double, _LONG, ctypes.c_float, _LONG, double,
-                  _LONG, _LONG, _LONG, _LONG, double)  # fmt: skip
+    mixed = typed(machine, "mixed", double, double, LONG, ctypes.c_float, LONG, double,
+                  LONG, LONG, LONG, LONG, double)  # fmt: skip
     values = (0.5, 1, 0.25, -3, 1e3, 5, 6, 7, 8, 2.5)
     weights = (1, 2, 3, 5, 7, 11, 13, 17, 19, 23)
     assert mixed(*values) == sum(v * w for v, w in zip(values, weights, strict=True))
     assert typed(machine, "extended", extended, extended, extended)(1.5, 4) == 5
     swapped = typed(machine, "swap", _Pair, _Pair)(_Pair(3, 4))
     assert (swapped.first, swapped.second) == (4, 3)
-    total = typed(machine, "sum", _LONG)(12, *map(_LONG, range(12)))
+    total = typed(machine, "sum", LONG)(12, *map(LONG, range(12)))
     assert total == reduce(lambda total, value: total * 3 + value, range(12))
     assert (bytes(machine.vm.getGPRState()), bytes(machine.vm.getFPRState())) == before
     assert bool(machine.counted) == counting
@@ -70,7 +67,7 @@ def test_errno_is_the_callers(library: Path) -> None:
     machine.vm.catchNativeCalls()
     library_.mixed.restype = ctypes.c_double
     ctypes.set_errno(33)
-    library_.mixed(*map(_LONG, range(10)))
+    library_.mixed(*map(LONG, range(10)))
     assert ctypes.get_errno() == 38
 
 
@@ -85,7 +82,7 @@ def test_libc_calls_back(library: Path) -> None:
         return pydbi.CONTINUE
 
     machine.vm.addCodeAddrCB(machine.address("compare"), pydbi.PREINST, count, None)
-    values = (_LONG * len(NUMBERS))(*NUMBERS)
+    values = (LONG * len(NUMBERS))(*NUMBERS)
     libc.qsort(values, len(NUMBERS), 8, machine.library.compare)
     assert list(values) == sorted(NUMBERS)
     assert not seen
@@ -95,10 +92,10 @@ def test_libc_calls_back(library: Path) -> None:
     assert list(values) == sorted(NUMBERS)
     calls = len(seen)
     assert calls > 100
-    key = _LONG(NUMBERS[7])
+    key = LONG(NUMBERS[7])
     libc.bsearch.restype = ctypes.c_size_t
     found = libc.bsearch(ctypes.byref(key), values, len(NUMBERS), 8, machine.library.compare)
-    assert _LONG.from_address(found).value == NUMBERS[7]
+    assert LONG.from_address(found).value == NUMBERS[7]
     assert len(seen) > calls
 
 
@@ -163,112 +160,6 @@ def test_a_callback_is_not_instrumented(library: Path) -> None:
     assert results == [120, 24, 6, 2, 1]
     assert machine.native("factorial", 4) == 24
     assert results[5:] == [24, 6, 2, 1]
-
-
-@pytest.mark.parametrize("with_vms", [False, True])
-def test_threads_of_the_guest(library: Path, with_vms: bool) -> None:
-    """Start routines and destructors of keys run under a VM of their thread's own, if there is one.
-
-    The guest waits for its threads in pthread_join meanwhile, with the interpreter.
-    """
-    machine = Machine(pydbi, library)
-    expected = machine.native("threads", 8)
-    made: list[tuple[pydbi.VM, list[int]]] = []
-
-    def make() -> pydbi.VM:
-        vm = pydbi.VM()
-        assert vm.addInstrumentedModule(library.name)
-        seen: list[int] = []
-
-        def note(vm: Any, gpr: Any, fpr: Any, data: object) -> Any:
-            seen.append(threading.get_native_id())
-            return pydbi.CONTINUE
-
-        for name in ("work", "end_key"):
-            if name == "work":
-                vm.addCodeAddrCB(machine.address(name), pydbi.PREINST, note, None)
-        made.append((vm, seen))
-        return vm
-
-    machine.vm.catchNativeCalls(make if with_vms else None)
-    assert machine.call("threads", 8) == expected
-    assert machine.native("threads", 8) == expected
-    calls = [thread for _, seen in made for thread in seen]
-    assert len(calls) == (16 if with_vms else 0)
-    assert threading.get_native_id() not in calls
-
-
-@pytest.mark.takes(60)
-@pytest.mark.parametrize("with_vms", [False, True])
-def test_threads_that_wait_for_one_another(library: Path, with_vms: bool) -> None:
-    """Calls that wait let other threads' calls begin, also those of a thread that is ending."""
-    machine = Machine(pydbi, library)
-
-    def make() -> pydbi.VM:
-        vm = pydbi.VM()
-        assert vm.addInstrumentedModule(library.name)
-        return vm
-
-    machine.vm.catchNativeCalls(make if with_vms else None)
-    for _ in range(2):
-        assert machine.native("meetings", 6) == 6
-
-
-@pytest.mark.takes(120)
-@pytest.mark.parametrize("with_vms", [False, True])
-def test_threads_that_end_while_others_begin(library: Path, with_vms: bool) -> None:
-    """Threads that come and go, with switches at every opportunity: no call is lost."""
-    machine = Machine(pydbi, library)
-    expected = machine.native("threads", 8)
-
-    def make() -> pydbi.VM:
-        vm = pydbi.VM()
-        assert vm.addInstrumentedModule(library.name)
-        return vm
-
-    machine.vm.catchNativeCalls(make if with_vms else None)
-    kick_while_waiting = signals._ThreadKicks.while_waiting
-
-    def slowly(kicks: Any, wanted: bool) -> None:  # the thread may end meanwhile
-        time.sleep(0.0005)
-        kick_while_waiting(kicks, wanted)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(signals._ThreadKicks, "while_waiting", slowly)
-        for _ in range(5):
-            assert machine.native("threads", 8) == expected
-
-
-def test_python_threads(library: Path) -> None:
-    """Threads of Python's call natively at once, each under a VM of its own."""
-    machine = Machine(pydbi, library)
-    made: list[pydbi.VM] = []
-    counted: list[int] = []
-
-    def make() -> pydbi.VM:
-        vm = pydbi.VM()
-        vm.addInstrumentedModule(library.name)
-        vm.addCodeAddrCB(machine.address("factorial"), pydbi.PREINST,
-                         lambda *_: counted.append(1) or pydbi.CONTINUE, None)  # fmt: skip
-        made.append(vm)
-        return vm
-
-    machine.vm.catchNativeCalls(make)
-    results: list[int] = []
-    factorial = typed(machine, "factorial", _LONG, _LONG)
-
-    def work(number: int) -> None:
-        for _ in range(30):
-            results.append(factorial(number) == reduce(lambda a, b: a * b, range(1, number + 1)))
-
-    threads = [threading.Thread(target=work, args=(number,)) for number in range(5, 11)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert results == [True] * 180
-    assert len(counted) == 30 * sum(range(5, 11))
-    assert 1 <= len(made) <= 6
 
 
 def test_what_ends_a_run(library: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -124,8 +124,8 @@ def test_signal_handler_that_raises(run_in_child: Child, position: str) -> None:
         address = scene.base
         for _ in range(5):
             wanted = counts + 100
+            signal.setitimer(signal.ITIMER_REAL, 0.01, 0.01)
             with pytest.raises(AlarmError):
-                signal.setitimer(signal.ITIMER_REAL, 0.01, 0.01)
                 scene.vm.run(address, scene["end"])
             address = scene.register("rip")
             rbx, rdx = scene.register("rbx"), scene.register("rdx")
