@@ -118,8 +118,9 @@ class _ThreadKicks:
             self._waiting = None
         elif self._waiting is None:
             with suppress(OSError):  # the thread has just ended
-                self._waiting = KickTimer(thread=self._thread)
-                self._waiting.start(WAITING_TICK, WAITING_TICK)
+                timer = KickTimer(thread=self._thread)
+                timer.start(WAITING_TICK, WAITING_TICK)
+                self._waiting = timer
 
 
 class GuestThreads:
@@ -157,7 +158,7 @@ class GuestThreads:
 
     def _update(self) -> None:
         wanted = self._elsewhere or len(self._kicks) > 1
-        for kicks in self._kicks:
+        for kicks in list(self._kicks):  # others may come and go meanwhile
             kicks.while_waiting(wanted)
 
 
