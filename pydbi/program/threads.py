@@ -53,7 +53,7 @@ class Threads:
 
     Attributes:
         tell: called with the name of an event and the thread's kernel id.
-        before_first: called before the first thread is started, which has everything translated anew.
+        before_first: called before the first thread is started: all is translated anew then.
         leave_process: called where a process ends that another thread than its first has forked.
     """
 
