@@ -21,7 +21,7 @@ static void tell(int number, siginfo_t *info, void *context)
     ucontext_t *state = context;
     printf("%s code %d value %d from us %d, stack flags %d, blocked inside %d\n", strsignal(number),
            info->si_code, info->si_code == SI_QUEUE ? info->si_value.sival_int : 0,
-           info->si_pid == getpid(), state->uc_stack.ss_flags, sigismember(&state->uc_sigmask, number));
+           info->si_pid == getpid(), state->uc_stack.ss_flags & SS_ONSTACK, sigismember(&state->uc_sigmask, number));
 }
 
 static void jump(int number, siginfo_t *info, void *context)
