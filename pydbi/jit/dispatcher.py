@@ -114,6 +114,8 @@ class Dispatcher:
         engine = self._engine
         words = engine.guest.words
         reason = words[_REASON] & 0xFFFFFFFF
+        if reason == REASON_NONE and words[_STEPPING]:
+            reason = REASON_KICK  # it was to be stepped to a boundary, and did not begin
         words[_REASON] = REASON_NONE
         words[_STEPPING] = 0
         if reason >= FIRST_EXIT:

@@ -96,12 +96,10 @@ class Kicks:
                 words[_REASON] = REASON_NONE
                 return REASON_KICK, go_on
             words[_ENTRY] = code
+            words[_STEPPING] = _TRAP_FLAG  # `settle` looks at this, should an exception come
             words[_REASON] = words[_INTERRUPTED_REASON]
-            words[_STEPPING] = _TRAP_FLAG
-            try:
-                reason = engine.guest.enter()
-            finally:
-                words[_STEPPING] = 0
+            reason = engine.guest.enter()
+            words[_STEPPING] = 0
             if reason != REASON_KICK:
                 return reason, 0
 
