@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pydbi.host.late import load
 from pydbi.types import LogPriority
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 def logger() -> Logger:
     """Return the logger ``pydbi``, to which all of pydbi's messages go."""
+    load("logging")
     import logging
 
     return logging.getLogger("pydbi")

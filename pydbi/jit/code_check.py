@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from pydbi.host.late import load
 from pydbi.jit.cache import EXIT_STALE
 from pydbi.jit.context import SLOT
 from pydbi.jit.stubs import stubs
@@ -60,6 +61,7 @@ def emit_check(draft: Draft, end: int, offset: int = 0) -> None:
 
 def behind_writes(starts: Sequence[int], code: bytes) -> list[int]:
     """Return the offsets of a block's instructions that follow one that writes memory."""
+    load("pydbi.x86.accesses")
     from pydbi.x86.accesses import accesses_of
 
     return [

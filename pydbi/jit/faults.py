@@ -7,6 +7,7 @@ from signal import SIGSEGV
 from typing import TYPE_CHECKING
 
 from pydbi.errors import CacheError, GuestFault
+from pydbi.host.late import load
 from pydbi.host.memory import is_below_stack
 from pydbi.jit.app_memory import LONGEST_INSTRUCTION
 from pydbi.jit.cache import Block
@@ -96,6 +97,7 @@ def leave_record(engine: Engine) -> tuple[int, int] | None:
     app = block.app_of(pc)
     for first, last, plan in cache.loads.get(app, ()):
         if first <= pc < last:
+            load("pydbi.jit.record_views")
             from pydbi.jit.record_views import tell_unread
             from pydbi.jit.recording import forget_values
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pydbi.host.late import load
+from pydbi.host.log import logger
 from pydbi.jit.app_memory import LONGEST_INSTRUCTION
 from pydbi.jit.cache import Block
 from pydbi.jit.context import SLOT
@@ -71,15 +73,14 @@ class Inspector:
         """
         app = self.current_instruction()
         if app is None:
-            from logging import getLogger  # here, because it takes longer than the rest of pydbi
-
-            getLogger("pydbi").error("no callback is running, so there is no current instruction")
+            logger().error("no callback is running, so there is no current instruction")
             return None
         gate = self._engine.guest.words[_GATE_INDEX]
         analysis = self.analysis(app, kind & ~AnalysisType.ANALYSIS_JIT)
         if kind & AnalysisType.ANALYSIS_JIT:
             block = self._cache.block_of(self._cache.record_word(gate & 0xFFFFFFFF, 2) - 1)
             if block is not None:
+                load("pydbi.x86.analysis")
                 from pydbi.x86.analysis import set_patch
 
                 set_patch(analysis, *self._cache.translation_of(block, app))
@@ -102,6 +103,7 @@ class Inspector:
         return self._analysis_in(block, block.app_of(cache_address), kind)
 
     def _analysis_in(self, block: Block, app: int, kind: AnalysisType) -> InstAnalysis:
+        load("pydbi.x86.analysis")
         from pydbi.x86.analysis import set_patch
 
         analysis = self.analysis(app, kind & ~AnalysisType.ANALYSIS_JIT)
@@ -118,6 +120,7 @@ class Inspector:
         Raises:
             DecodeError: there is no instruction.
         """
+        load("pydbi.x86.analysis")
         from pydbi.x86.analysis import analyse, ask
 
         known = self.analyses.get(app)

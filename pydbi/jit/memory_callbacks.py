@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
+from pydbi.host.late import load
 from pydbi.jit.context import SLOT
 from pydbi.jit.instrumentation import Registration
 from pydbi.types import InstPosition, MemoryAccessType, Options
@@ -100,6 +101,7 @@ class MemoryCallbacks:
         self, kind: int, low: int, high: int, callback: Callable[..., Any], data: Any
     ) -> int:
         """Enter a watch and return its id."""
+        load("pydbi.jit.watch_groups")
         from pydbi.jit.watch_groups import Watch
 
         self._count_identities(kind)
@@ -116,6 +118,7 @@ class MemoryCallbacks:
 
     def _group_for(self, kind: int) -> WatchGroup:
         """Return the group of watches of *kind*; it counts as registered when it is first used."""
+        load("pydbi.jit.watch_groups")
         from pydbi.jit.watch_groups import WatchGroup
 
         before = kind == READ
@@ -173,6 +176,7 @@ class MemoryCallbacks:
             app: where it is.
             code: its bytes.
         """
+        load("pydbi.jit.watch_checks")
         from pydbi.jit.watch_checks import make_check
 
         if code in self._checks:
@@ -190,6 +194,7 @@ class MemoryCallbacks:
 
     def due_at(self, app: int, code: bytes) -> list[Registration]:
         """Return the places of the groups that may be called at an instruction."""
+        load("pydbi.jit.watch_checks")
         from pydbi.jit.watch_checks import make_check
 
         return [

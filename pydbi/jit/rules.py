@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from pydbi.host.late import load
 from pydbi.jit.instrumentation import Registration
 from pydbi.types import InstrRuleDataCBK, Options
 
@@ -71,6 +72,7 @@ class Rules:
             TypeError: a rule returned something else than a list of `InstrRuleDataCBK`.
             BaseException: what a rule raised.
         """
+        load("pydbi.x86.analysis")
         from pydbi.x86.analysis import make_analysis
 
         engine, answers = self._engine, self._answers

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from pydbi.errors import DecodeError, GuestFault, UnsupportedInstruction
+from pydbi.host.late import load
 from pydbi.jit import block_events
 from pydbi.jit.app_memory import LONGEST_INSTRUCTION, AppMemory
 from pydbi.jit.block_events import end_of_block, survey_block
@@ -186,6 +187,7 @@ class Translator:
             if instruments.transfers:
                 self._emit_transfer(draft, app, TRANSFER_RETURN if instrumented else TRANSFER_CALL)
             if gated:
+                load("pydbi.jit.gates")
                 from pydbi.jit.gates import emit_with_gates, emit_with_gates_before
 
                 due = instruments.uniform()

@@ -21,6 +21,7 @@ from pydbi.enums import (
     RegisterAccessType,
 )
 from pydbi.host.elf import symbolizer
+from pydbi.host.late import load
 from pydbi.x86.instruction import scan
 
 __all__ = [
@@ -284,6 +285,7 @@ def memory_displacement(code: bytes) -> int:
     Raises:
         DecodeError: *code* is no valid instruction, or has no memory operand.
     """
+    load("pydbi.x86.analysis_text")
     from pydbi.x86.analysis_text import memory_displacement as displacement
 
     return displacement(code)
@@ -306,6 +308,8 @@ class _Workers(NamedTuple):
 @functools.cache
 def _workers() -> _Workers:
     """Return the workers; the tables behind them are not imported before a field is read."""
+    for module in ("analysis_facts", "analysis_text", "llvm"):
+        load(f"pydbi.x86.{module}")
     from pydbi.x86.analysis_facts import facts_of
     from pydbi.x86.analysis_operands import operands_of
     from pydbi.x86.analysis_text import text_of

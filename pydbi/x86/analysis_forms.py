@@ -42,6 +42,7 @@ import re
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
+from pydbi.host.late import load
 from pydbi.x86.instruction import EVEX, LEGACY, XOP, Instruction
 from pydbi.x86.prefixes import PREFIXES, mandatory_prefix
 
@@ -209,16 +210,20 @@ def _table(instruction: Instruction) -> _Table:
     opcode_map = instruction.opcode_map
     if instruction.encoding == LEGACY:
         if opcode_map == 0:
+            load("pydbi.x86.analysis_one_byte")
             from pydbi.x86.analysis_one_byte import ONE_BYTE
 
             return _parse(ONE_BYTE)
+        load("pydbi.x86.analysis_two_byte")
         from pydbi.x86 import analysis_two_byte as two
 
         return _parse((two.TWO_BYTE, two.THREE_BYTE_38, two.THREE_BYTE_3A)[opcode_map - 1])
     if instruction.encoding == EVEX:
+        load("pydbi.x86.analysis_evex")
         from pydbi.x86.analysis_evex import EVEX_MAPS
 
         return _parse(EVEX_MAPS.get(opcode_map, ""))
+    load("pydbi.x86.analysis_vex")
     from pydbi.x86.analysis_vex import VEX_MAPS, XOP_MAPS
 
     maps = XOP_MAPS if instruction.encoding == XOP else VEX_MAPS

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from pydbi.enums import OperandFlag, OperandType
 from pydbi.errors import DecodeError
+from pydbi.host.late import load, undisturbed
 from pydbi.x86.analysis_forms import evex_mask, evex_zeroes, find_form
 from pydbi.x86.analysis_operands import operands_of
 from pydbi.x86.analysis_sizes import access_sizes
@@ -45,9 +46,11 @@ _ATT_MEMORY: Final = re.compile(
 
 @functools.cache
 def _disassembler(att_syntax: bool) -> Cs:
+    load("capstone")
     import capstone
 
-    disassembler = capstone.Cs(capstone.CS_ARCH_X86, capstone.CS_MODE_64)
+    with undisturbed():  # it tries to import something, and hides any exception
+        disassembler = capstone.Cs(capstone.CS_ARCH_X86, capstone.CS_MODE_64)
     if att_syntax:
         disassembler.syntax = capstone.CS_OPT_SYNTAX_ATT
     return disassembler
@@ -189,6 +192,7 @@ def _without_capstone(
     instruction: Instruction, operands: tuple[OperandAnalysis, ...], att_syntax: bool
 ) -> str:
     """Return a text for what Capstone does not know, from LLVM's name and the operands."""
+    load("pydbi.x86.llvm")
     from pydbi.x86.llvm import opcode_name_of
 
     name = _FORM.sub("", opcode_name_of(instruction.code)).lower()

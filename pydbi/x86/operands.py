@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
+from pydbi.host.late import load
 from pydbi.x86.instruction import EVEX, LEGACY, VEX2, Instruction
 from pydbi.x86.registers import RSP
 
@@ -42,6 +43,7 @@ def operand_of(instruction: Instruction) -> Operand:
     Of one relative to RIP only displacement, segment and narrow mean something; of a gather or
     scatter, index is the number of a vector register (see `vector_index`).
     """
+    load("pydbi.x86.accesses")
     from pydbi.x86.accesses import displacement_scale  # its tables serve few who come here
 
     return Operand(

@@ -162,16 +162,7 @@ LOOP = f"mov r15, -1\n again: {BRANCHES}\n{OPERANDS}\n dec r15; jnz again"
 
 
 @pytest.mark.parametrize("instruments", ["nothing", "mapped twice", "recording", "watch"])
-@pytest.mark.parametrize(
-    "kick",
-    [
-        "a timeout",
-        "a stop",
-        pytest.param(
-            "a signal", marks=pytest.mark.xfail(reason="hangs now and then", strict=False)
-        ),
-    ],
-)
+@pytest.mark.parametrize("kick", ["a timeout", "a stop", "a signal"])
 def test_after_a_kick(kick: str, instruments: str) -> None:
     """Where a running guest is interrupted, again and again; and when it goes on."""
     g = guest_of(f"{LOOP}\n{DUMPING}")

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from functools import cache
-from importlib import import_module
 from typing import Final
 
+from pydbi.host.late import load
 from pydbi.x86.instruction import EVEX, LEGACY, VEX2, VEX3, XOP, Instruction, scan
 from pydbi.x86.llvm.templates import Axes, Cell, cells_of, compile_template
 from pydbi.x86.prefixes import PREFIXES
@@ -134,7 +134,7 @@ def _cells(encoding: int, opcode_map: int) -> dict[int, list[Cell]]:
     """Return the templates of an opcode map by ``prefix << 8 | opcode``, those in force first."""
     merged: dict[int, list[Cell]] = {}
     for module, table in _TABLES.get((encoding, opcode_map), ()):
-        specification: str = getattr(import_module(f"pydbi.x86.llvm.{module}"), table)
+        specification: str = getattr(load(f"pydbi.x86.llvm.{module}"), table)
         for key, cells in cells_of(specification).items():
             merged[key] = cells + merged.get(key, [])
     return merged
