@@ -14,7 +14,7 @@ import sys
 import capstone
 
 import pydbi
-from pydbi.jit.cache import Block
+from pydbi.jit.block import Block
 from pydbi.jit.context import SLOT, TABLE_OFFSET
 
 _SLOT_NAMES = {offset: name for name, offset in SLOT.items()} | {TABLE_OFFSET: "TABLE"}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Iterator
-from typing import Any, ClassVar, NamedTuple, TypeVar, overload
+from typing import Any, ClassVar, TypeVar, overload
 
 from pydbi.enums import (
     AnalysisType,
@@ -28,6 +28,7 @@ from pydbi.enums import (
     VMEvent,
 )
 from pydbi.enums.integers import Integer, integer, signed, unsigned
+from pydbi.tuples import NamedTuple
 
 __all__ = [
     "AnalysisType",

@@ -14,7 +14,7 @@ from tests.child import ROOT, run_in_child
 # A layer imports from itself and from the layers above it in this list. The package itself
 # (pydbi/__init__.py) shows everything up to vm, so only tools and cli may import it.
 LAYERS = (
-    ("enums", "types"),
+    ("enums", "types", "tuples"),
     ("errors",),
     ("host",),
     ("x86",),

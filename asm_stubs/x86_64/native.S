@@ -9,7 +9,8 @@
         .include "macros.inc"
         .text
 
-        .globl  native_call, native_return, native_end
+        .globl  native_call, native_return, native_end, syscall_filter
+        .globl  path_window, path_window_end, filter_leaves
 # The guest is at the entry of the native function NATIVE_TARGET, all its registers live.
 native_call:
         mov     gs:[CTX_SCRATCH_0], rax
@@ -89,6 +90,49 @@ native_return:
         mov     r11, gs:[CTX_SCRATCH_1]
         jmp     lookup_absent
 9:      ud2                             # an excursion that we did not start cannot return here
+
+# A system call that the table says something of: ecx = what, r11 = where it is made, REASON = the exit to
+# Python. Most paths are not below /proc, and most descriptors are not hidden: these calls are made in place.
+syscall_filter:
+        mov     gs:[CTX_SCRATCH_0], rax
+        lahf
+        seto    al
+        cmp     ecx, CALL_FIRST_PATH
+        jb      filter_leaves
+        jne     1f
+        mov     rcx, rdi
+        jmp     2f
+1:      cmp     ecx, CALL_SECOND_PATH
+        jne     3f
+        mov     rcx, rsi
+2:
+path_window:                            # a path that cannot be read is for Python: see fault_handler
+        cmp     dword ptr [rcx], 0x6F72702F     # "/pro"
+        jne     filter_stays
+        cmp     word ptr [rcx + 4], 0x2F63      # "c/"
+path_window_end:
+        je      filter_leaves
+        jmp     filter_stays
+3:      cmp     edi, DESCRIPTOR_MARKS
+        jae     filter_leaves
+        mov     ecx, edi
+        add     rcx, SYSCALL_NUMBERS * 8
+        mov     gs:[CTX_SCRATCH_1], r11
+        mov     r11, gs:[CTX_SYSCALL_TABLE]
+        bt      [r11], rcx
+        mov     r11, gs:[CTX_SCRATCH_1]
+        jc      filter_leaves
+filter_stays:
+        mov     dword ptr gs:[CTX_REASON], REASON_NONE
+        add     al, 0x7F
+        sahf
+        mov     rax, gs:[CTX_SCRATCH_0]
+        jmp     r11
+filter_leaves:
+        add     al, 0x7F
+        sahf
+        mov     rax, gs:[CTX_SCRATCH_0]
+        jmp     qword ptr gs:[CTX_LEAVE]
 native_end:
 
 # int64_t waiting_call(context *, int64_t number, const int64_t arguments[6]): a system call that Python

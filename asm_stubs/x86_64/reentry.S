@@ -6,12 +6,9 @@
 
         .include "context.inc"
         .include "macros.inc"
+        .include "ucontext.inc"
         .text
 
-.set UC_RSP, 160
-.set UC_RIP, 168
-.set UC_ERR, 192
-.set SI_CODE, 8
 .set SEGV_ACCERR, 2
 .set FETCH, 0x10                        # of a page fault's error code (SDM vol. 3, 4.7)
 .set SYS_mmap, 9

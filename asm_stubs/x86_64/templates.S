@@ -159,7 +159,8 @@ template_native.target = . - 8          # 8 bytes: its address
 template_native.end:
 
 # A system call. rcx and r11 are its to clobber, so they are free before it: a table of bytes says
-# which calls Python must handle. After it rcx is the next app address, as the hardware leaves it.
+# which calls Python may have to handle; `syscall_filter` (native.S) leaves, or comes back to .call.
+# After it rcx is the next app address, as the hardware leaves it.
 .set EINTR, 4
 template_syscall:
         movzx   ecx, ax
@@ -168,7 +169,8 @@ template_syscall:
         jrcxz   1f
         mov     dword ptr gs:[CTX_REASON], 0x11223344
 template_syscall.index = . - 4          # 4 bytes: which exit
-        jmp     qword ptr gs:[CTX_LEAVE]
+        lea     r11, 1f[rip]
+        jmp     qword ptr gs:[CTX_SYSCALL_FILTER]
 1:
 template_syscall.call:                  # where Python has it go to the kernel after all
         syscall

@@ -6,10 +6,9 @@ behind them; branches and operands relative to RIP get other displacements.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from pydbi.errors import DecodeError
 from pydbi.hooks.errors import HookError
+from pydbi.tuples import NamedTuple
 from pydbi.x86.instruction import Instruction, scan
 from pydbi.x86.scanner import FLOW, LIMIT, scan_block
 from pydbi.x86.traits import (

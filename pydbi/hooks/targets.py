@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import ctypes
 import os
-from typing import Any, NamedTuple
+from typing import Any
 
 from pydbi.enums.integers import unsigned
 from pydbi.hooks.errors import HookError
 from pydbi.host.elf import ElfFile, symbolizer
 from pydbi.host.maps import Mapping, read_mappings
+from pydbi.tuples import NamedTuple
 from pydbi.types import Permission
 
 _RTLD_NOLOAD = 4  # <bits/dlfcn.h>: only what is loaded already

@@ -61,6 +61,7 @@ class CodeMemory:
         self.size = page_ceil(size)
         self._extents = extents
         self._copy = -1
+        self._process = 0
         if near:
             self.address = map_near(*near, self.size, PROT_NONE)
         else:
@@ -109,12 +110,17 @@ class CodeMemory:
 
     def _map_both(self, descriptor: int) -> None:
         """Map a file at both addresses, and let no child share it that Python does not know of."""
+        self._process = os.getpid()
         for address, protection in ((self.address, PROT_EXEC), (self.writable, PROT_WRITE)):
             map_pages(
                 self.size, PROT_READ | protection, address, MAP_SHARED | MAP_FIXED, descriptor
             )
             if libc.madvise(address, self.size, MADV_DONTFORK) != 0:
                 raise last_error(f"advising on {self.size:#x} bytes at {address:#x}")
+
+    def is_lost(self, address: int) -> bool:
+        """Whether *address* is in it, and it is not mapped here: see `is_lost`."""
+        return 0 <= address - self.address < self.size and self._process != os.getpid()
 
     def _unmap_writable(self) -> None:
         if self.writable != self.address:
@@ -140,6 +146,11 @@ class CodeMemory:
 
 
 _mapped_twice: WeakSet[CodeMemory] = WeakSet()
+
+
+def is_lost(address: int) -> bool:
+    """Whether code lay at *address* until this process was forked, unknown to Python."""
+    return any(memory.is_lost(address) for memory in _mapped_twice)
 
 
 def _before_fork() -> None:

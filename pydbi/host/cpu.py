@@ -10,10 +10,10 @@ import functools
 import struct
 from collections.abc import Callable
 from types import MappingProxyType
-from typing import NamedTuple
 
 from pydbi.host.libc import AT_HWCAP2, PROT_EXEC, PROT_READ, libc
 from pydbi.host.memory import PAGE_SIZE, map_memory, protect_memory, unmap_memory, view
+from pydbi.tuples import NamedTuple
 
 # State components: bit numbers in XCR0, and sub-leaves of CPUID leaf 0xD (SDM volume 1, 13.1).
 X87, SSE, AVX, OPMASK, ZMM_HI256, HI16_ZMM, PKRU = 0, 1, 2, 5, 6, 7, 9

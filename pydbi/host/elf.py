@@ -13,11 +13,11 @@ import os
 import struct
 from bisect import bisect_right
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from pydbi.host.libc import DlInfo, libc
 from pydbi.host.maps import Mapping, read_mappings
 from pydbi.host.memory import readMemory
+from pydbi.tuples import NamedTuple
 
 _HEADER = struct.Struct("<16sHHIQQQIHHHHHH")  # Elf64_Ehdr
 _SEGMENT = struct.Struct("<IIQQQQQQ")  # Elf64_Phdr

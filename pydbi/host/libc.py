@@ -12,7 +12,9 @@ from __future__ import annotations
 import ctypes
 import os
 from ctypes import c_char_p, c_int, c_long, c_size_t, c_ulong
-from typing import Any, NamedTuple
+from typing import Any
+
+from pydbi.tuples import NamedTuple
 
 _ADDRESS = c_size_t
 _OFFSET = c_long

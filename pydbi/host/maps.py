@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 from itertools import product
-from typing import NamedTuple
 
 from pydbi.enums.integers import Integer, unsigned
+from pydbi.tuples import NamedTuple
 from pydbi.types import MemoryMap, Permission, Range
 
 # Where user space begins and ends: vm.mmap_min_addr's usual value, and TASK_SIZE with four page

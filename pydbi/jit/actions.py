@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 from pydbi.jit.app_memory import LONGEST_INSTRUCTION
-from pydbi.jit.cache import GatePoint
+from pydbi.jit.block import GatePoint
 from pydbi.jit.context import GPR_OFFSET, SLOT
 from pydbi.jit.events import (
     BLOCK_EXIT,

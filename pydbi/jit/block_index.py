@@ -1,10 +1,12 @@
-"""Which block does a cache address belong to?"""
+"""Which block does a cache address belong to, and which blocks translate an app address?"""
 
 from __future__ import annotations
 
 from bisect import bisect_right, insort
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
+
+from pydbi.jit.block import Block
 
 _CODE, _CODE_END = 3, 4
 """Fields of `Block`."""
@@ -44,3 +46,45 @@ class BlockIndex:
         """Forget all, together with the lists."""
         self._by_code.clear()
         self._counts = [0] * len(self._lists)
+
+
+class PageIndex:
+    """Finds blocks by the app's pages that they translate, in a list that grows meanwhile."""
+
+    def __init__(self, blocks: Sequence[tuple[Any, ...]]) -> None:
+        self._blocks = blocks
+        self._by_page: dict[int, list[Block]] = {}
+        self._count = 0
+
+    def find(self, low: int, high: int) -> list[Block]:
+        """Return the blocks that overlap the app addresses [*low*, *high*)."""
+        for fields in self._blocks[self._count :]:  # kept up only when asked for
+            block = Block._make(fields)
+            for page in _pages(block):
+                self._by_page.setdefault(page, []).append(block)
+        self._count = len(self._blocks)
+        pages: Iterable[int] = range(low >> 12, ((high - 1) >> 12) + 1)
+        if high - low >> 12 > len(self._by_page):
+            pages = [page for page in self._by_page if low >> 12 <= page <= (high - 1) >> 12]
+        found = []
+        for page in pages:
+            for block in self._by_page.get(page, ()):
+                if block.app < high and block.end > low:
+                    found.append(block)
+        return found
+
+    def remove(self, block: Block) -> None:
+        """Find *block* no more."""
+        for page in _pages(block):
+            blocks = self._by_page.get(page)
+            if blocks is not None:
+                self._by_page[page] = [b for b in blocks if b.code != block.code]
+
+    def clear(self) -> None:
+        """Forget all, together with the list."""
+        self._by_page.clear()
+        self._count = 0
+
+
+def _pages(block: Block) -> range:
+    return range(block.app >> 12, ((block.end - 1) >> 12) + 1)

@@ -1,21 +1,17 @@
-"""The code cache: arenas, blocks and where everything lies.
-
-An arena is filled from both ends. Code grows upwards from its start in the order in which it is
-first executed, so that a block usually lies right behind the one that led to it. Exit stubs,
-constants and landing pads, all rarely executed, grow downwards from its end.
-"""
+"""The code cache: what was translated, and where everything lies."""
 
 from __future__ import annotations
 
 import ctypes
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from pydbi.errors import CacheError
-from pydbi.host.code_memory import CodeMemory
 from pydbi.host.memory import map_memory, unmap_memory, view
-from pydbi.jit.block_index import BlockIndex
+from pydbi.jit.arena import ARENA_SIZE, HEADROOM, Arena
+from pydbi.jit.block import Block, GatePoint
+from pydbi.jit.block_index import BlockIndex, PageIndex
 from pydbi.jit.context import FIRST_EXIT, GATE_RECORD_SIZE
 from pydbi.jit.stubs import stubs
 
@@ -25,11 +21,6 @@ if TYPE_CHECKING:
     from pydbi.jit.record_views import RecordView
     from pydbi.jit.recording import Plan
 
-ARENA_SIZE = 64 << 20
-REACH = (1 << 31) - (1 << 16)
-"""How far a 32-bit displacement is trusted to reach."""
-HEADROOM = 1 << 16
-"""An arena with less room left than this is full: no single block needs as much."""
 GATE_RECORDS = 1 << 21
 EXIT_STUB_SIZE = 20
 EXIT_SYSCALL = 1
@@ -37,179 +28,14 @@ EXIT_STALE = 2
 EXIT_DEAD = 3
 """In place of a displacement's address: a system call; code that has changed since it was
 translated; an exit of a block that was removed. Addresses are greater."""
-_CHUNK = 256
-_FAR_CHUNK = 1 << 14
-_LOW_BYTES = bytes(range(_CHUNK))
-FIRST_INDEX = _CHUNK
+STUBS_AT_ONCE = 256
+"""Exit stubs are written so many at a time."""
+_LOW_BYTES = bytes(range(STUBS_AT_ONCE))
+FIRST_INDEX = STUBS_AT_ONCE
 """The first exit index in use; it leaves room for the other reasons to leave."""
 assert FIRST_INDEX >= FIRST_EXIT
 _CALL_TYPE = ctypes.PYFUNCTYPE(ctypes.c_uint)
 _MANY = 1 << 64
-
-
-class CacheFull(Exception):  # noqa: N818
-    """The cache must be reset before another block is translated."""
-
-
-class Block(NamedTuple):
-    """A translated basic block, or the part of one that was translated in one go.
-
-    The translator appends plain tuples with these fields to `CodeCache.blocks`, which costs a
-    third of making the named ones; whoever reads them names them (`Block._make`).
-    """
-
-    app: int
-    end: int
-    """The app addresses it covers: [app, end)."""
-    entry: int
-    """Where direct jumps enter it; mostly the same as `code`."""
-    code: int
-    code_end: int
-    """Its cache addresses, without a landing pad."""
-    first_exit: int
-    last_exit: int
-    """Its exits have indices from first_exit to last_exit (excluded); others may be among them."""
-    starts: Sequence[int]
-    """Offset of each instruction from `app`."""
-    shifts: Sequence[tuple[int, int]]
-    """(app offset, cache offset) from which on the distance between the two is another."""
-    scratch: Sequence[tuple[int, int, int, int]]
-    """(first, last, register, slot): at cache offsets first to last (excluded) the guest's
-    register, by its index in GPRState, rests in that context slot; -slot: it is in its place, but
-    with the slot's value added."""
-
-    def app_of(self, cache_address: int) -> int:
-        """Return the app address of the instruction that *cache_address* belongs to."""
-        offset = cache_address - self.code
-        app_base = cache_base = 0
-        bound = self.end - self.app
-        for app_offset, cache_offset in self.shifts:
-            if cache_offset > offset:
-                bound = app_offset  # a rewritten instruction is longer, but ends here
-                break
-            app_base, cache_base = app_offset, cache_offset
-        place = min(app_base + offset - cache_base, bound - 1)
-        return self.app + self.starts[bisect_right(self.starts, place) - 1]
-
-    def code_of(self, app: int) -> tuple[int, int]:
-        """Return (address, end) of the translation of the instruction at *app*, gates included."""
-        place = self.starts.index(app - self.app)
-        following = self.starts[place + 1 : place + 2]
-        end = self._cache_offset(following[0]) if following else self.code_end - self.code
-        return self.code + self._cache_offset(app - self.app), self.code + end
-
-    def _cache_offset(self, app_offset: int) -> int:
-        app_base = cache_base = 0
-        for shifted, cache_offset in self.shifts:
-            if shifted > app_offset:
-                break
-            if shifted > app_base or not app_base:
-                app_base, cache_base = shifted, cache_offset
-        return cache_base + app_offset - app_base
-
-
-class GatePoint(NamedTuple):
-    """An instruction with callbacks: where they begin and end in its translation."""
-
-    first_gate: int
-    first_after: int
-    """Gate indices: those from first_gate to first_after are due before the instruction."""
-    app: int
-    following: int
-    """App addresses of the instruction and of the next one."""
-    body: int
-    """Cache address of the instruction itself."""
-    behind: int
-    """Cache address behind it, where the gates due after it begin; 0 for a branch."""
-    event: int = -1
-    """Index in `CodeCache.event_points` of what its gates report; -1: instruction callbacks."""
-
-
-class Arena:
-    """A region of executable memory within reach of the code it translates.
-
-    Attributes:
-        memory: its bytes. They are written here and executed at `address`; the two need not be the
-            same pages.
-        code_top, data_top: what lies between is free.
-        last_code: where the block that was placed last begins.
-        far_top, far_end: what lies between is free for code that is rarely executed.
-        next_exit, exit_limit: exit indices whose stubs are written and wait to be used.
-        stub_base: the stub of exit *index* is at ``stub_base + EXIT_STUB_SIZE * index``.
-    """
-
-    def __init__(self, size: int, near: tuple[int, int] | None, mapped_twice: bool) -> None:
-        """Map *size* bytes near [low, high), or anywhere.
-
-        Raises:
-            CacheError: no memory is free there.
-        """
-        self._pages = CodeMemory(size, near, mapped_twice, self._extents)
-        self.memory = self._pages.memory
-        self.address = self._pages.address
-        self.end = self.address + size
-        self.low_reach = self.end - REACH
-        self.high_reach = self.address + REACH
-        self.reset()
-
-    def reset(self) -> None:
-        """Forget everything in it."""
-        self.code_top = self.address
-        self.data_top = self.end
-        self.last_code = self.address
-        self.far_top = self.far_end = 0
-        self.next_exit = self.exit_limit = 0
-        self.stub_base = 0
-
-    def map_again(self, mapped_twice: bool) -> None:
-        """Replace its memory, at the same address."""
-        self._pages.map_again(mapped_twice)
-        self.memory = self._pages.memory
-        self.reset()
-
-    def _extents(self) -> Iterable[tuple[int, int]]:
-        return (self.address, self.code_top), (self.data_top, self.end)
-
-    def close(self) -> None:
-        """Give its memory back."""
-        self._pages.close()
-
-    def reaches(self, address: int) -> bool:
-        """Whether all code in this arena reaches *address* with a 32-bit displacement."""
-        return self.low_reach <= address < self.high_reach
-
-    def write(self, address: int, data: bytes | bytearray) -> None:
-        """Write at a cache address."""
-        offset = address - self.address
-        self.memory[offset : offset + len(data)] = data
-
-    def take_far(self, size: int, code_top: int) -> int:
-        """Return where there is room for *size* bytes of code that is rarely executed.
-
-        Args:
-            code_top: the end of the block in the making.
-
-        Raises:
-            CacheFull: there is no room.
-        """
-        if self.far_end - self.far_top < size:
-            chunk = max(size + 7 & -8, _FAR_CHUNK)
-            if self.data_top - chunk - code_top < HEADROOM // 2:
-                raise CacheFull
-            self.data_top -= chunk
-            self.far_top, self.far_end = self.data_top, self.data_top + chunk
-        return self.far_top
-
-    def add_data(self, data: bytes | bytearray) -> int:
-        """Put *data* right below `data_top` and return its address.
-
-        `data_top` stays a multiple of 8, and so 8 bytes are aligned: the guest may have set AC.
-        """
-        place = self.data_top - len(data)
-        self.data_top = place & -8
-        offset = place - self.address
-        self.memory[offset : offset + len(data)] = data
-        return place
 
 
 class CodeCache:
@@ -222,6 +48,7 @@ class CodeCache:
         exits: (app address it goes to, cache address of the displacement that decides where it
             goes now, or an ``EXIT_`` value), by exit index. The first places stand for the other
             reasons to leave.
+        stub_chunks: where these stubs lie, by index divided by `STUBS_AT_ONCE`.
         fallen: exits that are no jump any more because their target was placed right behind
             them; for these the displacement's address is the target's second byte.
         blocks: every block placed since the last reset, in that order, as `Block`'s fields.
@@ -263,6 +90,7 @@ class CodeCache:
         self.far_pieces: list[tuple[Any, ...]] = []
         self.far_ways: dict[int, tuple[int, int]] = {}
         self._index = BlockIndex(self.blocks, self.far_pieces)
+        self._pages = PageIndex(self.blocks)
         self.calls: dict[int, Callable[[], int]] = {}
         self.call_blocks: set[int] = set()
         self.syscall_resumes: dict[int, int] = {}
@@ -283,44 +111,28 @@ class CodeCache:
         self.records_address = map_memory(GATE_RECORDS * GATE_RECORD_SIZE)
         self.records = view(self.records_address, GATE_RECORDS * GATE_RECORD_SIZE)
         self.record_words = self.records.cast("Q")
-        self._stub_chunks: list[int] = []
-        self._by_page: dict[int, list[Block]] = {}
-        self._paged = 0
+        self.stub_chunks: list[int] = []
         self._call_thunk = stubs().template("call_thunk")
         self._stub = stubs().template("exit")
-        self._stub_chunk = bytearray(self._stub.code * _CHUNK)
+        self._stub_chunk = bytearray(self._stub.code * STUBS_AT_ONCE)
         assert len(self._stub.code) == EXIT_STUB_SIZE
+        self._contents = (
+            self.entries, self.blocks, self.far_pieces, self.far_ways, self._index,
+            self._pages, self.points, self.event_points, self.checked, self.cut_exits,
+            self.cut_blocks, self.borders, self.bodies, self.gate_records, self.loads,
+            self.instruction_readers, self.sequence_readers, self.calls,
+            self.call_blocks, self.syscall_resumes, self.syscall_places, self.fallen,
+        )  # fmt: skip
         self.reset()
 
     def reset(self) -> None:
         """Forget all blocks and reuse their memory. Nothing of it may be executing."""
         for arena in self.arenas:
             arena.reset()
-        self.entries.clear()
-        self.blocks.clear()
-        self.far_pieces.clear()
-        self.far_ways.clear()
-        self._index.clear()
-        self.points.clear()
-        self.event_points.clear()
-        self.checked.clear()
-        self.cut_exits.clear()
-        self.cut_blocks.clear()
-        self.borders.clear()
-        self.bodies.clear()
-        self.gate_records.clear()
-        self.loads.clear()
-        self.instruction_readers.clear()
-        self.sequence_readers.clear()
-        self.calls.clear()
-        self.call_blocks.clear()
-        self.syscall_resumes.clear()
-        self.syscall_places.clear()
-        self.fallen.clear()
-        self._by_page.clear()
-        self._paged = 0
-        self._stub_chunks[:] = [0]  # the first indices are not exits
-        self.exits[:] = [(0, 0)] * _CHUNK
+        for content in self._contents:
+            content.clear()
+        self.stub_chunks[:] = [0]  # the first indices are not exits
+        self.exits[:] = [(0, 0)] * STUBS_AT_ONCE
         self.record_count = 0
 
     def map_arenas(self, mapped_twice: bool) -> None:
@@ -369,13 +181,13 @@ class CodeCache:
         first = len(self.exits)
         chunk, hole = self._stub_chunk, self._stub.holes["index"]
         for position, byte in enumerate(first.to_bytes(4, "little")):
-            column = _LOW_BYTES if position == 0 else bytes((byte,)) * _CHUNK
+            column = _LOW_BYTES if position == 0 else bytes((byte,)) * STUBS_AT_ONCE
             chunk[hole + position :: EXIT_STUB_SIZE] = column
         address = arena.add_data(chunk)
-        self._stub_chunks.append(address)
-        self.exits.extend([(0, 0)] * _CHUNK)
+        self.stub_chunks.append(address)
+        self.exits.extend([(0, 0)] * STUBS_AT_ONCE)
         arena.next_exit = first
-        arena.exit_limit = first + _CHUNK
+        arena.exit_limit = first + STUBS_AT_ONCE
         arena.stub_base = address - first * EXIT_STUB_SIZE
         return first
 
@@ -404,7 +216,7 @@ class CodeCache:
 
     def stub_of(self, index: int) -> int:
         """Return the cache address of an exit's stub."""
-        return self._stub_chunks[index // _CHUNK] + index % _CHUNK * EXIT_STUB_SIZE
+        return self.stub_chunks[index // STUBS_AT_ONCE] + index % STUBS_AT_ONCE * EXIT_STUB_SIZE
 
     def rewrite_stub(self, index: int) -> None:
         """Make an exit's stub what it was at first."""
@@ -468,20 +280,7 @@ class CodeCache:
 
     def blocks_in(self, low: int, high: int) -> list[Block]:
         """Return the live blocks that overlap the app addresses [*low*, *high*)."""
-        for fields in self.blocks[self._paged :]:  # kept up only when asked for
-            block = Block._make(fields)
-            for page in range(block.app >> 12, ((block.end - 1) >> 12) + 1):
-                self._by_page.setdefault(page, []).append(block)
-        self._paged = len(self.blocks)
-        pages: Iterable[int] = range(low >> 12, ((high - 1) >> 12) + 1)
-        if high - low >> 12 > len(self._by_page):
-            pages = [page for page in self._by_page if low >> 12 <= page <= (high - 1) >> 12]
-        found = []
-        for page in pages:
-            for block in self._by_page.get(page, ()):
-                if block.app < high and block.end > low and self.is_live(block):
-                    found.append(block)
-        return found
+        return [block for block in self._pages.find(low, high) if self.is_live(block)]
 
     def is_live(self, block: Block) -> bool:
         """Whether *block* is what executes at its app address."""
@@ -491,10 +290,7 @@ class CodeCache:
         """Take *block* out of the maps; its code stays until the next reset."""
         self.entries.pop(block.app, None)
         self.bodies.pop(block.app, None)
-        for page in range(block.app >> 12, ((block.end - 1) >> 12) + 1):
-            blocks = self._by_page.get(page)
-            if blocks is not None:
-                self._by_page[page] = [b for b in blocks if b.code != block.code]
+        self._pages.remove(block)
 
     def close(self) -> None:
         """Give all memory back."""

@@ -98,7 +98,8 @@ _SLOT_NAMES: Final = (
     "PY_RESTORE_THREAD",  # PyEval_RestoreThread
     "GATE_RECORDS",  # base of the gate records
     "VECTORS",  # base of this thread's callback vectors
-    "SYSCALL_TABLE",  # a byte for each system call number: not 0 if Python handles it
+    "SYSCALL_TABLE",  # a byte for each system call number: 0: as it is; else CALL_PYTHON and so on
+    "SYSCALL_FILTER",  # the stub that looks whether one is really for Python
     # The second-level lookup table, shared by the threads of a VM.
     "L2_TABLE",
     "L2_MASK",  # (entries - 1)
@@ -150,6 +151,15 @@ REASON_NO_STACK: Final = 6
 REASON_OTHER_THREAD: Final = 7
 REASON_NONE: Final = 8
 REASON_KICK: Final = 9
+CALL_PYTHON: Final = 1
+CALL_FIRST_PATH: Final = 2
+CALL_SECOND_PATH: Final = 3
+CALL_DESCRIPTOR: Final = 4
+"""When a system call leaves the cache, which the table of them says: always; if the path in its
+first, or second, argument begins with /proc/; if the descriptor in its first one is marked."""
+SYSCALL_NUMBERS: Final = 1 << 16
+DESCRIPTOR_MARKS: Final = 1024
+"""Bytes of the table, and bits behind it that mark descriptors; those above count as marked."""
 WAIT_ABORTED: Final = -512
 """What `waiting_call` returns when it was not made: ERESTARTSYS, which no call returns."""
 FIRST_EXIT: Final = 16
@@ -200,6 +210,11 @@ def assembler_symbols() -> dict[str, int]:
         "REASON_NO_STACK": REASON_NO_STACK,
         "REASON_OTHER_THREAD": REASON_OTHER_THREAD,
         "REASON_KICK": REASON_KICK,
+        "REASON_NONE": REASON_NONE,
+        "CALL_FIRST_PATH": CALL_FIRST_PATH,
+        "CALL_SECOND_PATH": CALL_SECOND_PATH,
+        "SYSCALL_NUMBERS": SYSCALL_NUMBERS,
+        "DESCRIPTOR_MARKS": DESCRIPTOR_MARKS,
         "WAIT_ABORTED": WAIT_ABORTED,
         "GATE_RECORD_SHIFT": GATE_RECORD_SIZE.bit_length() - 1,
         "EFLAGS_STATUS": EFLAGS_STATUS,

@@ -27,6 +27,7 @@ from pydbi.jit.context import (
 )
 from pydbi.jit.faults import drop_abandoned_excursions, guest_fault, leave_record, settle_fault
 from pydbi.jit.kicks import Kicks
+from pydbi.jit.lost_code import recover, replace_lost_code
 from pydbi.jit.signals import prepare_thread
 from pydbi.jit.syscalls import SYSCALL_SIZE
 
@@ -231,13 +232,16 @@ class Dispatcher:
                             stats.system_calls += 1
                             words[_RIP] = app - SYSCALL_SIZE
                             words[_REASON] = REASON_NONE
+                            self._kicks.forget_call()
                             app, code = engine.system_calls.on_exit(reason)
                             enter = engine.guest.enter  # another one, if it has made a thread
                             kicked = self._kicks.is_wanted()  # it may have come meanwhile
                         elif site == EXIT_STALE:
-                            engine.drop_stale(app)
+                            engine.invalidation.drop_stale(app)
                 elif reason == REASON_LOOKUP:
                     stats.lookup_misses += 1
+                    if engine.cache.mapped_twice:  # it may have returned from fork
+                        replace_lost_code(engine)
                     app = words[_TARGET]
                     origin = code = 0
                     indirect = True
@@ -254,7 +258,7 @@ class Dispatcher:
                         engine.sharing.park()
                         code = 0
                     if words[_PENDING]:
-                        engine.signals.deliver()
+                        engine.signals.deliver(self._kicks.interrupts_call)
                         if words[_RIP] != app:
                             app, code = words[_RIP], 0
                 elif reason == REASON_RETURNED:
@@ -270,7 +274,7 @@ class Dispatcher:
         except BaseException as error:
             self.settle()
             if in_python and not isinstance(error, PydbiError):
-                engine.distrust()  # translation may have been interrupted anywhere
+                engine.invalidation.distrust()  # translation may have been interrupted anywhere
             raise
         finally:
             self._looping = False
@@ -335,6 +339,9 @@ class Dispatcher:
 
     def _on_fault(self) -> Next:
         engine = self._engine
+        app = recover(engine)
+        if app:
+            return app, 0
         behind_record = leave_record(engine)
         if behind_record is not None:
             return behind_record

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import ctypes
 import struct
+from abc import ABC, abstractmethod
 from functools import cache
-from typing import NamedTuple
 
 from pydbi.host.libc import syscall
 from pydbi.jit.broker import broker
 from pydbi.jit.signals import FAULTS, SYS_RT_SIGACTION, install, kick_signal, queue
 from pydbi.jit.stubs import ACTION_SIZE, stubs
+from pydbi.tuples import NamedTuple
 
-_SIG_DFL, _SIG_IGN = 0, 1
+SIG_DFL, SIG_IGN = 0, 1
 _SA_NOCLDSTOP, _SA_NOCLDWAIT, _SA_RESTART = 1, 2, 0x10000000
-_KERNELS = _SA_NOCLDSTOP | _SA_NOCLDWAIT | _SA_RESTART
-"""Flags that matter to the kernel, whoever's handler it calls."""
+KERNEL_FLAGS = _SA_NOCLDSTOP | _SA_NOCLDWAIT | _SA_RESTART
+"""Flags that matter to the kernel, whichever handler it calls."""
 _FORM = struct.Struct("<4Q")
 assert _FORM.size == ACTION_SIZE
 
@@ -23,7 +24,7 @@ assert _FORM.size == ACTION_SIZE
 class Action(NamedTuple):
     """The kernel's struct sigaction."""
 
-    handler: int = _SIG_DFL
+    handler: int = SIG_DFL
     flags: int = 0
     restorer: int = 0
     mask: int = 0
@@ -31,7 +32,7 @@ class Action(NamedTuple):
     @property
     def calls(self) -> bool:
         """Whether a function is called."""
-        return self.handler > _SIG_IGN
+        return self.handler > SIG_IGN
 
     @classmethod
     def unpack(cls, content: bytes) -> Action:
@@ -43,24 +44,24 @@ class Action(NamedTuple):
         return _FORM.pack(*self)
 
 
-class Dispositions:
+class Dispositions(ABC):
     """The handlers of one guest process."""
 
+    @abstractmethod
     def get(self, signal: int) -> Action:
         """Return what the guest sees as the action of *signal*."""
-        raise NotImplementedError
 
+    @abstractmethod
     def set(self, signal: int, action: Action) -> None:
         """Do what the guest asks for."""
-        raise NotImplementedError
 
+    @abstractmethod
     def is_guests(self, signal: int) -> bool:
         """Whether it was the guest that has set the action of *signal*."""
-        raise NotImplementedError
 
+    @abstractmethod
     def on_default(self, signal: int, info: bytes) -> None:
         """Do what the kernel does with *signal*, which has no handler any more."""
-        raise NotImplementedError
 
 
 class LibraryDispositions(Dispositions):
@@ -99,7 +100,7 @@ class LibraryDispositions(Dispositions):
         if signal in FAULTS or signal == kick_signal():
             return  # the engine's own handler stays, and asks for the guest's
         if ours:
-            install("guest_handler", signal, action.flags & _KERNELS)
+            install("guest_handler", signal, action.flags & KERNEL_FLAGS)
         else:
             content = (ctypes.c_uint64 * 4)(*action)
             syscall(SYS_RT_SIGACTION, signal, ctypes.addressof(content), 0, 8)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from struct import Struct
 
-from pydbi.jit.cache import EXIT_STUB_SIZE, Arena, CodeCache
+from pydbi.jit.arena import Arena
+from pydbi.jit.cache import EXIT_STUB_SIZE, CodeCache
 from pydbi.jit.context import GATE_RECORD_SIZE
 from pydbi.jit.events import BlockEvents, EventPoint, EventRegistration, Report
 from pydbi.jit.stubs import stubs

@@ -8,9 +8,9 @@ from typing import Any
 
 from pydbi.errors import CacheError, PydbiError
 from pydbi.jit.app_memory import AppMemory
-from pydbi.jit.block_events import end_of_block
+from pydbi.jit.arena import ARENA_SIZE, CacheFull
 from pydbi.jit.broker import Broker, broker
-from pydbi.jit.cache import ARENA_SIZE, Block, CacheFull, CodeCache
+from pydbi.jit.cache import CodeCache
 from pydbi.jit.context import SLOT
 from pydbi.jit.dispatcher import Dispatcher
 from pydbi.jit.dispositions import Dispositions, library_dispositions
@@ -19,58 +19,18 @@ from pydbi.jit.guest_signals import GuestSignals
 from pydbi.jit.inspector import Inspector
 from pydbi.jit.instrumentation import InstrumentedRanges
 from pydbi.jit.instruments import Instruments
+from pydbi.jit.invalidation import Invalidation
 from pydbi.jit.library_calls import library_calls
 from pydbi.jit.linker import Linker
 from pydbi.jit.lookup import LookupTable, SecondLevel
 from pydbi.jit.registrar import Registrar
 from pydbi.jit.sharing import Sharing
 from pydbi.jit.signals import install_handlers
+from pydbi.jit.stats import Counters, Stats
 from pydbi.jit.syscalls import SystemCalls
 from pydbi.jit.translator import Translator
 from pydbi.jit.vectors import CallbackVectors, release_vectors
 from pydbi.types import CodeCheck, Options
-
-MOST_DEAD_BLOCKS = 1000
-"""Blocks that were forgotten take room until the whole cache is emptied; more of them, and more
-than there are live ones, are not put up with."""
-_COUNTERS = {
-    "blocks": "blocks translated, those forgotten since included",
-    "restored_blocks": "blocks that were not translated, but taken from the disk cache",
-    "instructions": "instructions translated, in all these blocks",
-    "links": "exits linked to a block that was there already; new blocks are linked when made",
-    "direct_exits": "times the cache was left through an exit that was not linked yet",
-    "lookup_misses": "times an indirect branch went to an address without a landing pad",
-    "lookup_collisions": "times the second-level table had to be asked",
-    "native_calls": "functions that ran natively",
-    "system_calls": "system calls that Python handled",
-    "faults": "guest faults",
-    "stale_blocks": "blocks found to be of code that has changed since",
-    "resets": "times the whole cache was emptied, by request or because it was full",
-    "cache_bytes": "bytes of generated code, stubs and constants now",
-}
-
-
-class Stats:
-    """Counters of what the engine did; every slow path has one.
-
-    Attributes:
-    """
-
-    blocks = restored_blocks = instructions = links = direct_exits = 0
-    lookup_misses = lookup_collisions = 0
-    native_calls = system_calls = faults = stale_blocks = resets = cache_bytes = 0
-
-    def as_dict(self) -> dict[str, int]:
-        """Return the counters by name."""
-        return {name: getattr(self, name) for name in _COUNTERS}
-
-    def __repr__(self) -> str:
-        values = ", ".join(f"{name}={value}" for name, value in self.as_dict().items())
-        return f"Stats({values})"
-
-
-assert Stats.__doc__
-Stats.__doc__ += "".join(f"        {name}: {text}.\n" for name, text in _COUNTERS.items())
 
 
 class Engine:
@@ -96,7 +56,6 @@ class Engine:
     ) -> None:
         install_handlers()
         self.vm: Callable[[], Any] = weakref.ref(vm)
-        self.stats = Stats()
         self.guest = Guest()
         self.memory = memory or AppMemory()
         self.signals = GuestSignals(self, dispositions or library_dispositions())
@@ -107,6 +66,7 @@ class Engine:
         self.instrumentation = self.instruments.callbacks
         self.broker = native or broker()
         self.cache = CodeCache(arena_size)
+        self.stats = Counters(self.cache.blocks)
         self.guests = guests = [self.guest]
         self.lookup = LookupTable(guests)
         self.linker = Linker(self.cache, self.lookup)
@@ -131,13 +91,8 @@ class Engine:
         self.on_attach: Callable[[Guest, Dispatcher], None] = lambda guest, dispatcher: None
         self.inspector = Inspector(self)
         self.options = Options.NO_OPT
-        self.cache_limit = 0
-        """Bytes of generated code, stubs and constants with which the cache is emptied; 0: it may
-        fill its arenas."""
-        self._dead_blocks = 0
-        self._reset_due = False
-        self._restored = (0, 0)
-        """How many of the blocks, and of their instructions, were not translated here."""
+        self.invalidation = Invalidation(self)
+        self._make_room = self.invalidation.make_room
         self.guest.words[SLOT["GATE_RECORDS"] >> 3] = self.cache.records_address
         # Of what the finalizer holds nothing may lead back to the VM, or it would never run.
         weakref.finalize(
@@ -162,7 +117,7 @@ class Engine:
         try:
             return self.translator.translate(app, origin, pad)
         except CacheFull:
-            self.reset()
+            self.invalidation.reset()
         try:
             return self.translator.translate(app, 0, pad)
         except CacheFull:
@@ -171,13 +126,6 @@ class Engine:
                 f"{self.cache.arena_size:#x} bytes: use fewer callbacks, or a larger cache",
                 app_address=app,
             ) from None
-
-    def _make_room(self) -> bool:
-        """Empty the cache if that is due, or if its limit is passed; return whether it was."""
-        if self._reset_due or (self.cache_limit and self.cache.used_size() > self.cache_limit):
-            self.reset()
-            return True
-        return False
 
     def precache(self, app: int) -> bool:
         """Translate the block at *app* ahead of its execution; False if it is there already."""
@@ -197,7 +145,7 @@ class Engine:
             ) from None
         except BaseException as error:
             if not isinstance(error, PydbiError):
-                self.distrust()
+                self.invalidation.distrust()
             raise
         return True
 
@@ -211,7 +159,7 @@ class Engine:
         try:
             entry = self.translator.translate_call(app, frame_size, return_address)
         except CacheFull:
-            self.reset()
+            self.invalidation.reset()
             entry = self.translator.translate_call(app, frame_size, return_address)
         return self.cache.add_call(app, self.guest.address, entry)
 
@@ -224,16 +172,16 @@ class Engine:
                 self.cache.calls.clear()
                 self.lookup.remove(stop)
             if stop >= 0:
-                self.forget_blocks(stop, stop + 1)
+                self.invalidation.forget_blocks(stop, stop + 1)
             self.translator.stop = stop
         except BaseException:
-            self.distrust()
+            self.invalidation.distrust()
             raise
         try:
             return self.dispatcher.run(app, stop)
         finally:
             if stop and (self.instruments.events.mask or self.instruments.rules):
-                self._forget_cut_blocks(stop)
+                self.invalidation.forget_cut_blocks(stop)
 
     def set_options(self, options: Options) -> None:
         """Put other options in force; everything is translated anew.
@@ -249,7 +197,7 @@ class Engine:
         self.dispatcher.forget_thread()
         if options & Options.OPT_ENABLE_FS_GS:
             self.guest.need_fs_swap()
-        self.forget_all()
+        self.invalidation.forget_all()
 
     def set_code_check(self, check: CodeCheck) -> None:
         """Have other code checked for changes; translate everything anew.
@@ -259,7 +207,7 @@ class Engine:
         """
         self.dispatcher.check_not_running()
         self.translator.code_check = check
-        self.forget_all()
+        self.invalidation.forget_all()
 
     def map_twice(self, twice: bool) -> None:
         """Have no page of the cache writable and executable at once, or all; empty it.
@@ -270,9 +218,9 @@ class Engine:
         """
         self.dispatcher.check_not_running()
         if twice != self.cache.mapped_twice:
-            self.distrust()  # should it fail halfway
+            self.invalidation.distrust()  # should it fail halfway
             self.cache.map_arenas(twice)
-            self.reset()
+            self.invalidation.reset()
 
     # What is instrumented.
 
@@ -290,104 +238,7 @@ class Engine:
         self.translator.forget_span()
         self.cache.calls.clear()
         if self.instruments.active or self.instruments.transfers:
-            self.forget_blocks(low, high)
-
-    # Forgetting.
-
-    def forget(self, low: int, high: int) -> None:
-        """Remove all blocks that overlap [*low*, *high*); their code is read anew.
-
-        A block that is executing just now goes on to its end.
-        """
-        self.memory.forget(low, high)
-        self.inspector.forget()
-        self.forget_blocks(low, high)
-
-    def drop_stale(self, app: int) -> None:
-        """Forget the blocks that contain *app*, as code from there on is found to have changed."""
-        self.stats.stale_blocks += 1
-        self.memory.forget(app, app + 1)
-        self.inspector.forget()
-        self.forget_blocks(app, app + 1)
-
-    def _forget_cut_blocks(self, stop: int) -> None:
-        """Remove the blocks that end at *stop* only because a run stopped there."""
-        for block in self.cache.blocks_in(stop - 1, stop):
-            if block.code in self.cache.cut_blocks:
-                self._forget_block(block)
-                whole_end = end_of_block(self.memory, self.ranges, stop)
-                self.instruments.rules.forget(stop, whole_end)
-
-    def forget_blocks(self, low: int, high: int) -> None:
-        """Remove the blocks that overlap [*low*, *high*)."""
-        try:
-            for block in self.cache.blocks_in(low, high):
-                self._forget_block(block)
-        except BaseException:  # Ctrl-C between the two
-            self.distrust()
-            raise
-
-    def _forget_block(self, block: Block) -> None:
-        self.linker.drop(block)
-        self.cache.remove(block)
-        self.instruments.rules.forget(block.app, block.end)
-        self._dead_blocks += 1
-        if self._dead_blocks > max(MOST_DEAD_BLOCKS, len(self.cache.entries)):
-            self._reset_due = True
-
-    def forget_all(self) -> None:
-        """Remove all blocks; at once if none is executing, else as soon as the cache is left.
-
-        All code is read anew.
-        """
-        self.memory.forget_all()
-        self.inspector.forget()
-        self.instruments.rules.release()
-        self.cache.seen.clear()
-        self.cache.seen_borders.clear()
-        self.forget_translations()
-
-    def forget_translations(self) -> None:
-        """Remove all blocks; what is known of the app's code stays."""
-        if not self.dispatcher.running:
-            if self.cache.blocks or self._reset_due:
-                self.reset()
-            return
-        self._reset_due = True
-        for fields in self.cache.blocks:
-            block = Block._make(fields)
-            if self.cache.is_live(block):
-                self.linker.drop(block)
-                self.cache.remove(block)
-
-    def distrust(self) -> None:
-        """Forget everything before anything else is executed: what is there may be half made."""
-        self._reset_due = True
-        self.cache.entries.clear()
-        self.cache.calls.clear()
-        self.memory.forget_all()
-        self.guest.select_switch()
-
-    def reset(self) -> None:
-        """Empty the cache. Nothing in it may be under way, but other threads may be."""
-        if self.sharing.active:
-            self.sharing.stop_others()
-        self._add_blocks_to(self.stats)
-        self.stats.resets += 1
-        self.cache.reset()
-        self.linker.reset()
-        self.registrar.release()
-        self.inspector.by_gate.clear()
-        self._dead_blocks = 0
-        self._reset_due = False
-        self._restored = (0, 0)
-        if self.sharing.active:
-            self.sharing.let_go()
-
-    def empty(self) -> bool:
-        """Empty the cache if that is due; return whether it is empty."""
-        self._make_room()
-        return not self.cache.blocks
+            self.invalidation.forget_blocks(low, high)
 
     def after_run(self) -> None:
         """Let go of what machine code can no longer use."""
@@ -414,33 +265,10 @@ class Engine:
         self.dispatcher = dispatcher
         self.on_attach(guest, dispatcher)
 
-    # Counting.
-
-    @property
-    def is_reset_due(self) -> bool:
-        """Whether the cache is to be emptied before anything else is translated."""
-        return self._reset_due
-
-    @property
-    def fresh_blocks(self) -> int:
-        """How many of the blocks in the cache were translated here."""
-        return len(self.cache.blocks) - self._restored[0]
-
-    def note_restored(self, blocks: int, instructions: int) -> None:
-        """Take notice of blocks in the cache that were not translated here."""
-        self.stats.restored_blocks += blocks
-        self._restored = self._restored[0] + blocks, self._restored[1] + instructions
-
-    def _add_blocks_to(self, stats: Stats) -> None:
-        stats.blocks += self.fresh_blocks
-        stats.instructions += sum(len(f[7]) for f in self.cache.blocks) - self._restored[1]
-
     def snapshot(self) -> Stats:
         """Return the counters as they stand."""
         words = self.guest.words
-        result = Stats()
-        vars(result).update(self.stats.as_dict())
-        self._add_blocks_to(result)
+        result = self.stats.snapshot()
         result.lookup_collisions = words[SLOT["COUNT_L2_HITS"] >> 3]
         result.native_calls = words[SLOT["COUNT_NATIVE_CALLS"] >> 3]
         result.cache_bytes = self.cache.used_size()

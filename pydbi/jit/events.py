@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
+from pydbi.tuples import NamedTuple
 from pydbi.types import VMEvent, VMState
 
 FIRST_IDENTITY: Final = 1 << 30

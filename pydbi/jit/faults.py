@@ -10,7 +10,7 @@ from pydbi.errors import CacheError, GuestFault
 from pydbi.host.late import load
 from pydbi.host.memory import is_below_stack
 from pydbi.jit.app_memory import LONGEST_INSTRUCTION
-from pydbi.jit.cache import Block
+from pydbi.jit.block import Block
 from pydbi.jit.context import (
     GPR_NAMES,
     GPR_OFFSET,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import struct
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from typing import Generic, TypeVar, overload
 
@@ -41,7 +42,7 @@ class _Layout(State):
     """Called after a register was set, on the state that a guest lives in."""
 
 
-class _Register(Generic[_T, _S]):
+class _Register(ABC, Generic[_T, _S]):
     """A register of an `FPRState`: read as one type, set from another.
 
     If it is *rare*, not every switch saves and restores it, and the guest is told that it was set.
@@ -67,11 +68,13 @@ class _Register(Generic[_T, _S]):
         if self.rare:
             tell(state)
 
+    @abstractmethod
     def read(self, state: _Layout) -> _T:
-        raise NotImplementedError
+        """Return its value in *state*."""
 
+    @abstractmethod
     def write(self, state: _Layout, value: _S) -> None:
-        raise NotImplementedError
+        """Give it *value* in *state*."""
 
 
 class _Integer(_Register[int, Integer]):

@@ -6,8 +6,9 @@ from array import array
 from collections.abc import Callable, Sequence
 
 from pydbi.errors import UnsupportedInstruction
+from pydbi.jit.arena import HEADROOM, CacheFull
 from pydbi.jit.block_recorder import BlockRecorder
-from pydbi.jit.cache import GATE_RECORDS, HEADROOM, CacheFull
+from pydbi.jit.cache import GATE_RECORDS
 from pydbi.jit.code_check import emit_check
 from pydbi.jit.context import GATE_RECORD_SIZE
 from pydbi.jit.draft import GATE_AFTER, GATE_BEFORE, GATE_SIZE, BlockFull, Draft

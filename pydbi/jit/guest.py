@@ -6,7 +6,6 @@ import ctypes
 import weakref
 from collections.abc import Callable
 from functools import cache
-from typing import NamedTuple
 
 from pydbi.errors import CacheError
 from pydbi.host import cpu
@@ -29,6 +28,7 @@ from pydbi.jit.context import (
 )
 from pydbi.jit.states import FPRState, GPRState
 from pydbi.jit.stubs import AVX, AVX512, NONE, SSE, stubs
+from pydbi.tuples import NamedTuple
 from pydbi.types import VMAction
 
 THUNK_SIZE = 4096

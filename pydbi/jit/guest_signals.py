@@ -1,7 +1,7 @@
 """Signal handlers of the guest run translated.
 
 What the guest tells the kernel about its handlers is kept here, and a handler of ours installed
-instead (``guest_handler`` of ``faults.S``). It notes the signal and makes the guest leave the
+instead (``guest_handler`` of ``handlers.inc``). It notes the signal and makes the guest leave the
 cache. At the next instruction boundary a frame is built as the kernel builds it, and the guest goes
 on in its own handler; so `siglongjmp`, changes of the ucontext and nested handlers work as they do
 natively.
@@ -25,7 +25,7 @@ from pydbi.jit.guest import AlternateStack
 from pydbi.jit.signal_frames import Fault, Frame, pop_frame, push_frame
 from pydbi.jit.signals import ALL_BUT_FAULTS, FAULTS, kick_signal, queue
 from pydbi.jit.stubs import ACTION_SIZE
-from pydbi.jit.syscalls import Handler
+from pydbi.jit.syscalls import SYSCALL_SIZE, Handler
 from pydbi.x86.instruction import decode
 
 if TYPE_CHECKING:
@@ -36,9 +36,13 @@ SYS_RT_SIGACTION, SYS_RT_SIGPROCMASK, SYS_RT_SIGRETURN = 13, 14, 15
 SYS_RT_SIGPENDING, SYS_SIGALTSTACK = 127, 131
 _SIG_BLOCK, _SIG_UNBLOCK, _SIG_SETMASK = 0, 1, 2
 _SA_NODEFER, _SA_RESETHAND, _SA_ONSTACK = 0x40000000, 0x80000000, 0x08000000
+_SA_RESTART = 0x10000000
 _SS_ONSTACK, _SS_DISABLE, _SS_AUTODISARM = 1, 2, 1 << 31
 _MINSIGSTKSZ = 2048
-_EPERM, _ENOMEM, _EFAULT, _EINVAL = 1, 12, 14, 22
+_EPERM, _EINTR, _ENOMEM, _EFAULT, _EINVAL = 1, 4, 12, 14, 22
+_SYS_FUTEX, _FUTEX_CMD_MASK = 202, 0x7F
+_FUTEX_LOCKS = (6, 13)
+"""FUTEX_LOCK_PI and its second form: they never return EINTR."""
 _SIGKILL, _SIGSEGV, _SIGSTOP = 9, 11, 19
 _PAGE_FAULT, _TRAPS = 14, (1, 3)
 """Vectors of the processor's exceptions: #PF; #DB and #BP."""
@@ -80,8 +84,12 @@ class GuestSignals:
 
     # Delivery.
 
-    def deliver(self) -> None:
-        """Let the guest, at an instruction boundary, enter the handler of a pending signal."""
+    def deliver(self, interrupts_call: bool = False) -> None:
+        """Let the guest, at an instruction boundary, enter the handler of a pending signal.
+
+        Args:
+            interrupts_call: the guest is at a SYSCALL that the kernel has begun, and that waits.
+        """
         guest = self._engine.guest
         words = guest.words
         with self._undisturbed() as blocked:
@@ -96,6 +104,8 @@ class GuestSignals:
             info = bytes(guest.memory[place : place + SIGINFO_SIZE])
             action = self.dispositions.get(signal)
             if action.calls:
+                if interrupts_call and not action.flags & _SA_RESTART:
+                    self._fail_call()
                 self._enter(signal, info, action, blocked, Fault())
             else:
                 self.dispositions.on_default(signal, info)
@@ -116,6 +126,14 @@ class GuestSignals:
             accessed = address if trap == _PAGE_FAULT else 0
             self._enter(signal, info, action, blocked, Fault(error, trap, accessed))
         return True
+
+    def _fail_call(self) -> None:
+        """Have the system call at rip end with EINTR, unless the kernel begins it again always."""
+        gpr = self._engine.guest.gpr
+        if gpr.rax & 0xFFFFFFFF == _SYS_FUTEX and gpr.rsi & _FUTEX_CMD_MASK in _FUTEX_LOCKS:
+            return
+        gpr.rax = -_EINTR & (1 << 64) - 1
+        gpr.rip += SYSCALL_SIZE
 
     def _enter(
         self, signal: int, info: bytes, action: Action, blocked: _Blocked, fault: Fault
@@ -148,6 +166,12 @@ class GuestSignals:
         """Give signals that are still pending back to the kernel: the run is over."""
         with self._undisturbed():
             self._requeue(_ALL)
+
+    def after_fork(self) -> None:
+        """In a forked child: what waits for the guest waits in its parent."""
+        with self._undisturbed():
+            words = self._engine.guest.words
+            words[_PENDING] = words[_NEWLY_BLOCKED] = 0
 
     # The mask of blocked signals is the kernel's, but for what the engine needs.
 

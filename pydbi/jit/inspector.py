@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from pydbi.host.late import load
 from pydbi.host.log import logger
 from pydbi.jit.app_memory import LONGEST_INSTRUCTION
-from pydbi.jit.cache import Block
+from pydbi.jit.block import Block
 from pydbi.jit.context import SLOT
 from pydbi.types import AnalysisType, MemoryAccess, Options
 

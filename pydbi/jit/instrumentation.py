@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from typing import Any
 
+from pydbi.tuples import NamedTuple
 from pydbi.types import InstPosition
 
 Callback = Callable[..., Any]

@@ -43,6 +43,21 @@ class Kicks:
         self._deadline = 0.0
         self._timeout: float | None = None
         self._timer: KickTimer | None = None
+        self._begun = 0
+        """Cache address of the SYSCALL that the guest is at, if the kernel had begun it."""
+
+    @property
+    def interrupts_call(self) -> bool:
+        """Whether the boundary is at a system call that a kick has interrupted while it waited.
+
+        The kernel would begin it again. A signal of the guest's may come before that is done; for
+        the guest, it is this that has interrupted the call.
+        """
+        return bool(self._begun)
+
+    def forget_call(self) -> None:
+        """The guest has gone on to another system call."""
+        self._begun = 0
 
     def begin(self, timeout: float) -> None:
         """Limit what is run from now on to *timeout* seconds."""
@@ -111,6 +126,8 @@ class Kicks:
             the guest's registers are all in their places.
         """
         engine = self._engine
+        if code != self._begun:
+            self._begun = 0
         block = engine.cache.block_of(code)
         if block is None:
             return 0, code
@@ -145,5 +162,10 @@ class Kicks:
         if not here.startswith(_SYSCALL):
             return False
         gpr = engine.guest.gpr
-        gpr.rcx, gpr.r11 = app + SYSCALL_SIZE, gpr.eflags
+        following = app + SYSCALL_SIZE
+        if gpr.rcx == code + SYSCALL_SIZE:  # as SYSCALL leaves it: the kernel has gone back
+            self._begun = code
+        elif gpr.rcx != following:
+            self._begun = 0
+        gpr.rcx, gpr.r11 = following, gpr.eflags
         return True

@@ -22,7 +22,9 @@ SYS_CLONE, SYS_VFORK, SYS_ARCH_PRCTL, SYS_CLONE3 = 56, 58, 158, 435
 SYS_MMAP, SYS_MPROTECT, SYS_MUNMAP, SYS_MREMAP, SYS_PKEY_MPROTECT = 9, 10, 11, 25, 329
 _CHANGES_MAPPINGS = (SYS_MMAP, SYS_MPROTECT, SYS_MUNMAP, SYS_MREMAP, SYS_PKEY_MPROTECT)
 _ARCH_SET_GS, _ARCH_SET_FS, _ARCH_GET_FS, _ARCH_GET_GS = 0x1001, 0x1002, 0x1003, 0x1004
-_EFAULT, _EINVAL = 14, 22
+_END_OF_BASES = (1 << 47) - 4096
+"""The kernel refuses to set a segment base from here on: TASK_SIZE_MAX, <asm/page_64_types.h>."""
+_EPERM, _EFAULT, _EINVAL = 1, 14, 22
 
 _REFUSED = {
     SYS_CLONE: "clone: call pthread_create or fork, which run natively",
@@ -54,9 +56,9 @@ def _change_mapping(engine: Engine, gpr: GPRState) -> int:
         return -ctypes.get_errno()
     start = result if gpr.rax in (SYS_MMAP, SYS_MREMAP) else gpr.rdi
     size = gpr.rdx if gpr.rax == SYS_MREMAP else gpr.rsi
-    engine.forget(start, start + max(size, 1))
+    engine.invalidation.forget(start, start + max(size, 1))
     if gpr.rax == SYS_MREMAP:
-        engine.forget(gpr.rdi, gpr.rdi + max(gpr.rsi, 1))
+        engine.invalidation.forget(gpr.rdi, gpr.rdi + max(gpr.rsi, 1))
     return result
 
 
@@ -64,6 +66,8 @@ def arch_prctl(engine: Engine, gpr: GPRState) -> int:
     """Read or set a segment base of the guest."""
     words = engine.guest.words
     code, argument = gpr.rdi, gpr.rsi
+    if code in (_ARCH_SET_GS, _ARCH_SET_FS) and argument >= _END_OF_BASES:
+        return -_EPERM
     if code == _ARCH_SET_GS:
         words[SLOT["GUEST_GS"] >> 3] = argument
     elif code == _ARCH_SET_FS:

@@ -7,7 +7,9 @@ is removed.
 
 from __future__ import annotations
 
-from pydbi.jit.cache import EXIT_DEAD, FIRST_INDEX, REACH, Block, CodeCache
+from pydbi.jit.arena import REACH
+from pydbi.jit.block import Block
+from pydbi.jit.cache import EXIT_DEAD, EXIT_STUB_SIZE, FIRST_INDEX, CodeCache
 from pydbi.jit.lookup import LookupTable
 from pydbi.jit.stubs import stubs
 
@@ -20,7 +22,8 @@ class Linker:
     def __init__(self, cache: CodeCache, lookup: LookupTable) -> None:
         self._cache = cache
         self._lookup = lookup
-        self._far_before, _ = stubs().template("far_jump").around("target", 8)
+        far_before, _ = stubs().template("far_jump").around("target", 8)
+        self._far_opcode = far_before[:-4]
         self._incoming: dict[int, list[int]] = {}
         self._indexed = FIRST_INDEX
         self._unused: list[int] = []
@@ -38,7 +41,20 @@ class Linker:
         elif not self.shared:
             # Too far for a jump: the stub becomes one that can go anywhere.
             stub = self._cache.stub_of(index)
-            arena.write(stub, self._far_before + code.to_bytes(8, "little"))
+            arena.write(stub, self._far_jump(stub, code))
+
+    def _far_jump(self, stub: int, code: int) -> bytes:
+        """Return what jumps from *stub* to anywhere.
+
+        The address that it reads is a multiple of 8, as the guest may have set AC. It is within the
+        stub, which is a multiple of 4.
+        """
+        before = len(self._far_opcode) + 4
+        gap = -(stub + before) & 7
+        assert before + gap + 8 <= EXIT_STUB_SIZE
+        return (
+            self._far_opcode + gap.to_bytes(4, "little") + bytes(gap) + code.to_bytes(8, "little")
+        )
 
     def relink(self, index: int) -> None:
         """Let exit *index*, whose jump has a new place, lead where it should."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import cache
 from struct import Struct
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from pydbi.errors import UnsupportedInstruction
 from pydbi.host import cpu
@@ -31,6 +31,7 @@ from pydbi.jit.patch_branches import (
 from pydbi.jit.patch_operands import Special, emit_gs_operand, emit_rip_operand
 from pydbi.jit.patch_strings import emit_gs_implied
 from pydbi.jit.stubs import stubs
+from pydbi.tuples import NamedTuple
 from pydbi.x86 import traits
 from pydbi.x86.encoder import load_gs, store_gs
 from pydbi.x86.instruction import scan

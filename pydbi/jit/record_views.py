@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from pydbi.jit.record_readers import Reader, make_reader
 from pydbi.jit.recording import Plan
 from pydbi.jit.records import without_unread
+from pydbi.tuples import NamedTuple
 from pydbi.types import MemoryAccess
 
 

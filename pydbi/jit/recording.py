@@ -14,12 +14,13 @@ shall find for itself what is wrong with the instruction, which may be something
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from pydbi.jit.context import SHADOW_OFFSET
 from pydbi.jit.recording_code import NOTHING, Part
 from pydbi.jit.recording_places import make_recipe
 from pydbi.jit.records import UNREAD, Record
+from pydbi.tuples import NamedTuple
 
 if TYPE_CHECKING:
     from pydbi.jit.draft import Draft

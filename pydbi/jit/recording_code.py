@@ -7,10 +7,11 @@ that it borrows rests in a slot of the context meanwhile.
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import Final
 
 from pydbi.host import cpu
 from pydbi.jit.context import SLOT
+from pydbi.tuples import NamedTuple
 from pydbi.x86.encoder import add_register, load_gs, move_immediate, store_gs
 from pydbi.x86.operands import Operand, store_immediate, with_operand
 from pydbi.x86.registers import RCX

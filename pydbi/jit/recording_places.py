@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import Final
 
 from pydbi.jit.recording_addresses import POINTERS, WITH_OVERRIDE, Addresses
 from pydbi.jit.recording_code import NOTHING, Part, Snippet
@@ -17,6 +17,7 @@ from pydbi.jit.records import (
     Record,
     Repeated,
 )
+from pydbi.tuples import NamedTuple
 from pydbi.types import MemoryAccessType
 from pydbi.x86 import accesses as model
 from pydbi.x86.accesses import Access, accesses, vector_length

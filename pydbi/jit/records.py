@@ -8,10 +8,11 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from struct import Struct
-from typing import Final, NamedTuple, Protocol
+from typing import Final, Protocol
 
 from pydbi.errors import GuestMemoryError
 from pydbi.host.memory import readMemory
+from pydbi.tuples import NamedTuple
 from pydbi.types import MemoryAccess, MemoryAccessFlags, MemoryAccessType
 
 Words = memoryview

@@ -269,7 +269,7 @@ class _Suspended:
         for slot, value in zip(_OF_THE_RUN, self._slots, strict=True):
             words[slot] = value
         if self._stop is not None:  # blocks may have been made that go beyond it
-            engine.forget_blocks(self._stop, self._stop + 1)
+            engine.invalidation.forget_blocks(self._stop, self._stop + 1)
         engine.translator.stop = self._stop
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from pydbi.jit.cache import Block
+from pydbi.jit.block import Block
 from pydbi.jit.context import SLOT
 from pydbi.jit.events import FIRST_IDENTITY as EVENT_IDENTITIES
 from pydbi.jit.events import TRANSFER_RETURN, EventRegistration, transfer_state
@@ -134,9 +134,9 @@ class Registrar:
         """Have code in [*low*, *high*) translated anew, with what is due there now."""
         self._engine.instruments.changed()
         if high != FOREVER:
-            self._engine.forget_blocks(low, high)
+            self._engine.invalidation.forget_blocks(low, high)
         elif self._engine.cache.blocks:
-            self._engine.forget_all()
+            self._engine.invalidation.forget_all()
 
     def events_changed(self) -> None:
         """Have everything translated anew, with other events; what is known is no news."""
@@ -147,5 +147,5 @@ class Registrar:
                 cache.seen.update(block.app + offset for offset in block.starts)
                 borders = cache.borders.get(block.code, (block.app, block.end))
                 cache.seen_borders[block.app] = borders
-        self._engine.forget_translations()
+        self._engine.invalidation.forget_translations()
         self._engine.instruments.changed()

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from pydbi.host.late import load
 from pydbi.jit.instrumentation import Registration
+from pydbi.tuples import NamedTuple
 from pydbi.types import InstrRuleDataCBK, Options
 
 if TYPE_CHECKING:

@@ -96,7 +96,7 @@ class Sharing:
         engine = self._engine
         self._changed.acquire()
         self.main.identity = identity
-        engine.reset()  # blocks made so far may be changed where others would execute
+        engine.invalidation.reset()  # blocks made so far may be changed where others would execute
         engine.translator.share()
         engine.linker.shared = True
         engine.lookup.keeps_tables = True

@@ -7,7 +7,6 @@ the floating-point state behind them in the standard XSAVE format (SDM vol. 1, 1
 from __future__ import annotations
 
 import struct
-from typing import NamedTuple
 
 from pydbi.host import cpu
 from pydbi.jit.app_memory import AppMemory
@@ -23,6 +22,7 @@ from pydbi.jit.context import (
     ZMM_OFFSET,
 )
 from pydbi.jit.guest import AlternateStack, Guest
+from pydbi.tuples import NamedTuple
 
 UC_SIZE = 304
 _FRAME_SIZE = 8 + UC_SIZE + SIGINFO_SIZE

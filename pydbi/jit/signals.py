@@ -177,30 +177,55 @@ class _ThreadEnd:
             guest_threads.remove(self._kicks)
 
 
+class _AlternateStack:
+    """A stack for signal handlers of the thread that makes it, as long as that lives."""
+
+    def __init__(self) -> None:
+        self.thread = threading.get_native_id()
+        self._memory = map_memory(_ALTERNATE_STACK_SIZE)
+        wanted = _Stack(self._memory, 0, _ALTERNATE_STACK_SIZE)
+        libc.sigaltstack(ctypes.addressof(wanted), 0)
+
+    def close(self) -> None:
+        """Take it back. To be called on its thread: from others, nothing is done."""
+        if self._memory and threading.get_native_id() == self.thread:
+            nothing = _Stack(0, _SS_DISABLE, 0)
+            libc.sigaltstack(ctypes.addressof(nothing), 0)
+            unmap_memory(self._memory, _ALTERNATE_STACK_SIZE)
+            self._memory = 0
+
+    def __del__(self) -> None:
+        if guest_threads is not None:  # Python is not ending
+            self.close()
+
+
 def prepare_thread(*, ticks: bool = True) -> None:
-    """Give this thread a stack for signal handlers, and kicks while it computes, if *ticks*."""
+    """Give this thread a stack for signal handlers, and kicks while it computes, if *ticks*.
+
+    Both are taken back when Python forgets the thread: where C has started it, that is at the end
+    of the outermost call from there.
+    """
     if getattr(_threads, "end", None) is not None:
         return
     current = _Stack()
     libc.sigaltstack(0, ctypes.addressof(current))
     if current.flags & _SS_DISABLE or current.size < _ALTERNATE_STACK_SIZE:
-        memory = _threads.stack = map_memory(_ALTERNATE_STACK_SIZE)
-        wanted = _Stack(memory, 0, _ALTERNATE_STACK_SIZE)
-        libc.sigaltstack(ctypes.addressof(wanted), 0)
+        _threads.stack = _AlternateStack()
     _threads.end = _ThreadEnd() if ticks else ()
 
 
 def leave_thread() -> None:
     """Take back what `prepare_thread` has given this thread, which is about to end."""
-    memory = getattr(_threads, "stack", 0)
-    if memory:
-        nothing = _Stack(0, _SS_DISABLE, 0)
-        libc.sigaltstack(ctypes.addressof(nothing), 0)
-        unmap_memory(memory, _ALTERNATE_STACK_SIZE)
+    stack = getattr(_threads, "stack", None)
+    if stack is not None:
+        stack.close()
 
 
 def _prepare_forked_child() -> None:
     guest_threads.forget_all()
+    stack = getattr(_threads, "stack", None)
+    if stack is not None:
+        stack.thread = threading.get_native_id()
     if getattr(_threads, "end", None) is not None:  # a child has no timers
         _threads.end = None
         prepare_thread()

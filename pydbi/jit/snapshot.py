@@ -14,11 +14,12 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from pydbi.jit.app_memory import PAGE_SHIFT
-from pydbi.jit.cache import _CHUNK
+from pydbi.jit.cache import STUBS_AT_ONCE
 from pydbi.jit.context import SLOT
+from pydbi.tuples import NamedTuple
 from pydbi.types import CodeCheck, Options
 
 if TYPE_CHECKING:
@@ -130,15 +131,15 @@ def restore(engine: Engine, snapshot: Snapshot, low: int, high: int) -> bool:
         arena.last_code = snapshot.last_code
         arena.next_exit, arena.exit_limit = snapshot.next_exit, snapshot.exit_limit
         arena.stub_base = snapshot.stub_base
-        cache._stub_chunks[1:] = snapshot.stub_chunks[1:]
-        cache.exits += [(0, 0)] * (_CHUNK * len(snapshot.stub_chunks) - len(cache.exits))
+        cache.stub_chunks[1:] = snapshot.stub_chunks[1:]
+        cache.exits += [(0, 0)] * (STUBS_AT_ONCE * len(snapshot.stub_chunks) - len(cache.exits))
         for guest in engine.guests:
             uses = (guest.need_x87, guest.need_avx512, guest.need_full_flags, guest.need_fs_swap)
             for in_use, need in zip(snapshot.state, uses, strict=True):
                 if in_use:
                     need()
     except BaseException:
-        engine.distrust()
+        engine.invalidation.distrust()
         raise
     return True
 
@@ -167,7 +168,7 @@ def activate(engine: Engine, layer: Layer) -> bool:
     for app, pad in zip(*_columns(layer.pads, 2), strict=True):
         lookup.enter(app, pad)
     cache.entries.update(entries)
-    engine.note_restored(len(blocks), sum(map(len, layer.starts)))
+    engine.stats.note_restored(len(blocks), sum(map(len, layer.starts)))
     return True
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import struct
+from bisect import bisect_left
 from collections.abc import Callable, Iterable
 from itertools import chain
 from typing import TYPE_CHECKING
 
 from pydbi.jit.app_memory import PAGE_SHIFT, PAGE_SIZE
-from pydbi.jit.cache import EXIT_DEAD, Arena, Block
+from pydbi.jit.arena import Arena
+from pydbi.jit.block import Block
+from pydbi.jit.cache import EXIT_DEAD
 from pydbi.jit.context import SLOT
 from pydbi.jit.snapshot import NUMBERS, Bounds, Fields, Layer, Snapshot
 
@@ -30,22 +33,19 @@ def take(
         compared: bytes of pages that layers were found to be made of, by number.
 
     Returns:
-        None if there are none, or they cannot be told apart by areas.
+        None if there are none.
     """
-    areas = _sort(engine, area_of)
+    areas = _part(engine, _sort(engine, area_of))
     if not areas:
         return None
     cache = engine.cache
     arena = cache.arena_at(next(iter(areas.values()))[0][_CODE])
     layers = []
-    for (low, high), blocks in areas.items():
+    for blocks in areas.values():
         pages = _pages(blocks)
         code = _code(engine, pages, compared)
-        exits = _exits(engine, blocks)
-        if _part_from_others(engine, exits, low, high):
-            return None
         if code is not None:
-            layers.append(_layer(engine, pages, code, blocks, exits))
+            layers.append(_layer(engine, pages, code, blocks, _exits(engine, blocks)))
     return _snapshot(engine, arena, tuple(layers))
 
 
@@ -60,7 +60,7 @@ def _snapshot(engine: Engine, arena: Arena, layers: tuple[Layer, ...]) -> Snapsh
         arena.next_exit,
         arena.exit_limit,
         arena.stub_base,
-        tuple(at if low <= at < high else 0 for at in engine.cache._stub_chunks),
+        tuple(at if low <= at < high else 0 for at in engine.cache.stub_chunks),
         (guest.uses_x87, guest.uses_avx512, bool(guest.words[_FULL_FLAGS]), guest.swaps_fs),
         bytes(memory[: arena.code_top - low]),
         bytes(memory[arena.data_top - low : high - low]),
@@ -92,10 +92,14 @@ def _sort(engine: Engine, area_of: Callable[[int], Bounds | None]) -> dict[Bound
             rejected.append(Block._make(fields))
         else:
             blocks.append(fields)
-    for block in rejected:
-        engine.linker.drop(block)
-        cache.remove(block)
+    _drop(engine, rejected)
     return {area: blocks for area, blocks in areas.items() if blocks}
+
+
+def _drop(engine: Engine, blocks: Iterable[Block]) -> None:
+    for block in blocks:
+        engine.linker.drop(block)
+        engine.cache.remove(block)
 
 
 def _exits(engine: Engine, blocks: Iterable[Fields]) -> list[tuple[int, int, int]]:
@@ -111,16 +115,31 @@ def _exits(engine: Engine, blocks: Iterable[Fields]) -> list[tuple[int, int, int
     return sorted(set(found))
 
 
-def _part_from_others(
-    engine: Engine, exits: list[tuple[int, int, int]], low: int, high: int
-) -> bool:
-    """Undo links out of the area [*low*, *high*); return whether one of them cannot be undone."""
-    for index, target, site in exits:
-        if not low <= target < high and site > EXIT_DEAD:
-            if index in engine.cache.fallen:
-                return True
+def _part(engine: Engine, areas: dict[Bounds, list[Fields]]) -> dict[Bounds, list[Fields]]:
+    """Undo links from area to area; drop the blocks that fall into one of another area."""
+    cache = engine.cache
+    parted = {}
+    for (low, high), blocks in areas.items():
+        leaving = {
+            index
+            for index, target, site in _exits(engine, blocks)
+            if not low <= target < high and site > EXIT_DEAD
+        }
+        for index in leaving - cache.fallen:
             engine.linker.unlink(index)
-    return False
+        falling = leaving & cache.fallen
+        sites = sorted(cache.exits[index][1] for index in falling)
+        kept = []
+        for fields in blocks:
+            code, code_end = fields[_CODE : _CODE + 2]
+            place = bisect_left(sites, code)
+            if sites[place : place + 1] and sites[place] < code_end:
+                _drop(engine, [Block._make(fields)])
+            else:
+                kept.append(fields)
+        if kept:
+            parted[low, high] = kept
+    return parted
 
 
 def _pages(blocks: Iterable[Fields]) -> tuple[int, ...]:

@@ -8,13 +8,13 @@ from __future__ import annotations
 import ctypes
 import os
 from functools import cache
-from typing import NamedTuple
 
 from pydbi.errors import CacheError
 from pydbi.host import cpu
 from pydbi.host.libc import PROT_EXEC, PROT_READ
 from pydbi.host.memory import map_memory, protect_memory, view
 from pydbi.jit.context import SLOT
+from pydbi.tuples import NamedTuple
 
 SIGNAL_COUNT = 65
 ACTION_SIZE = 32
@@ -35,6 +35,7 @@ _SWITCH_SLOTS = {
 _FIXED_SLOTS = {
     SLOT["LOOKUP_MISS"]: "lookup_miss",
     SLOT["NATIVE_CALL"]: "native_call",
+    SLOT["SYSCALL_FILTER"]: "syscall_filter",
 }
 
 

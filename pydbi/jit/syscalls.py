@@ -1,19 +1,27 @@
 """System calls that are not executed in the cache as they are.
 
 Most go to the kernel in place. A table of bytes, which generated code looks into, says which
-numbers leave the cache instead, for a handler in Python.
+numbers leave the cache instead, for a handler in Python; of some it depends on an argument, which
+machine code looks at (``syscall_filter``).
 """
 
 from __future__ import annotations
 
 import ctypes
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from functools import cache
 from typing import TYPE_CHECKING
 
 from pydbi.host.memory import map_memory, unmap_memory, view
-from pydbi.jit.context import GPR_OFFSET, SLOT, WAIT_ABORTED
+from pydbi.jit.context import (
+    CALL_PYTHON,
+    DESCRIPTOR_MARKS,
+    GPR_OFFSET,
+    SLOT,
+    SYSCALL_NUMBERS,
+    WAIT_ABORTED,
+)
 from pydbi.jit.stubs import stubs
 
 if TYPE_CHECKING:
@@ -21,7 +29,7 @@ if TYPE_CHECKING:
     from pydbi.jit.guest import Guest
     from pydbi.jit.states import GPRState
 
-TABLE_SIZE = 1 << 16
+_TABLE_SIZE = SYSCALL_NUMBERS + DESCRIPTOR_MARKS // 8
 SYSCALL_SIZE = 2
 """Bytes of the SYSCALL instruction."""
 
@@ -43,6 +51,9 @@ _WORD = (1 << 64) - 1
 _NUMBER = (1 << 32) - 1
 """The kernel looks at the lower half of rax; the table only at 16 bits."""
 _ENOSYS = 38
+
+
+_NOTHING: Mapping[int, int] = {}
 
 
 def _unknown(_: GPRState) -> int:
@@ -80,15 +91,38 @@ class SystemCalls:
         handlers: by system call number.
     """
 
-    def __init__(self, engine: Engine, handlers: Mapping[int, Handler]) -> None:
+    def __init__(
+        self, engine: Engine, handlers: Mapping[int, Handler], filters: Mapping[int, int] = _NOTHING
+    ) -> None:
+        """Let *handlers* handle the calls of the engine's guest.
+
+        Args:
+            filters: for the numbers whose handler does nothing unless an argument is special:
+                CALL_FIRST_PATH and so on.
+        """
         self._engine = engine
-        self.handlers = dict(handlers)
-        self._address = map_memory(TABLE_SIZE)
-        weakref.finalize(self, unmap_memory, self._address, TABLE_SIZE)
-        table = view(self._address, TABLE_SIZE)
-        for number in self.handlers:
-            table[number] = 1
+        self._filters = filters
+        self._address = map_memory(_TABLE_SIZE)
+        weakref.finalize(self, unmap_memory, self._address, _TABLE_SIZE)
+        self._table = view(self._address, _TABLE_SIZE)
+        self.route(handlers)
         self.attach(engine.guest)
+
+    def route(self, handlers: Mapping[int, Handler], watched: Container[int] = ()) -> None:
+        """Let *handlers* handle the system calls from now on; those *watched* in any case."""
+        self.handlers = dict(handlers)
+        self._table[:SYSCALL_NUMBERS] = bytes(SYSCALL_NUMBERS)
+        for number in handlers:
+            filtered = CALL_PYTHON if number in watched else self._filters.get(number, CALL_PYTHON)
+            self._table[number] = filtered
+
+    def mark(self, descriptors: Iterable[int]) -> None:
+        """Let calls that CALL_DESCRIPTOR stands for come here if they are about these, only."""
+        marks = bytearray(DESCRIPTOR_MARKS // 8)
+        for number in descriptors:
+            if number < DESCRIPTOR_MARKS:
+                marks[number >> 3] |= 1 << (number & 7)
+        self._table[SYSCALL_NUMBERS:] = marks
 
     def attach(self, guest: Guest) -> None:
         """Let the table be that of *guest*, too."""

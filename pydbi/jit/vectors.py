@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 from pydbi.host.memory import map_memory, unmap_memory, view
-from pydbi.jit.cache import CacheFull
+from pydbi.jit.arena import CacheFull
 from pydbi.jit.context import SLOT, VECTOR_SIZE, VECTORCALL_OFFSET
 from pydbi.jit.guest import Guest
+from pydbi.tuples import NamedTuple
 from pydbi.types import VMAction
 
 _CAPACITY = 1 << 20

@@ -11,7 +11,8 @@ from __future__ import annotations
 from typing import Final
 
 from pydbi.errors import UnsupportedInstruction
-from pydbi.jit.cache import GATE_RECORDS, HEADROOM, CacheFull
+from pydbi.jit.arena import HEADROOM, CacheFull
+from pydbi.jit.cache import GATE_RECORDS
 from pydbi.jit.code_check import emit_check
 from pydbi.jit.draft import Draft
 from pydbi.jit.memory_callbacks import READ, WRITE, MemoryCallbacks

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from pydbi.jit.watch_places import (
     SPACE,
@@ -16,6 +16,7 @@ from pydbi.jit.watch_places import (
     overlaps,
     places_of,
 )
+from pydbi.tuples import NamedTuple
 
 if TYPE_CHECKING:
     from pydbi.jit.watch_groups import WatchGroup

@@ -7,7 +7,7 @@ again, and can call a lone watch itself.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from pydbi.jit.context import SHADOW_OFFSET, SLOT
 from pydbi.jit.memory_callbacks import READ, WRITE
@@ -15,6 +15,7 @@ from pydbi.jit.recording import Plan
 from pydbi.jit.records import Masked, Plain, Record, Repeated
 from pydbi.jit.watch_groups import WatchGroup
 from pydbi.jit.watch_places import SPACE, Window, merge
+from pydbi.tuples import NamedTuple
 from pydbi.types import MemoryAccessType
 from pydbi.x86.encoder import load_gs, store_gs
 from pydbi.x86.registers import RAX, RCX, RDX

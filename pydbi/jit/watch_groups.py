@@ -7,13 +7,14 @@ several watches may be meant, the gate calls `WatchGroup.call`, which looks at w
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from pydbi.jit.actions import wrong_result
 from pydbi.jit.app_memory import LONGEST_INSTRUCTION
 from pydbi.jit.instrumentation import FOREVER, Registration
 from pydbi.jit.repeated_reads import read_ahead
 from pydbi.jit.watch_places import Window, merge, overlaps
+from pydbi.tuples import NamedTuple
 from pydbi.types import InstPosition, MemoryAccess, MemoryAccessFlags, VMAction
 
 if TYPE_CHECKING:

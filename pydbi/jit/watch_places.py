@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import lru_cache
-from typing import Final, NamedTuple
+from typing import Final
 
+from pydbi.tuples import NamedTuple
 from pydbi.types import MemoryAccessFlags
 from pydbi.x86 import accesses as model
 from pydbi.x86.accesses import Access, accesses

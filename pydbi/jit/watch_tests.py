@@ -8,11 +8,12 @@ where no instruction reads them any more would cost half, but a fault or a callb
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from pydbi.jit.context import SLOT
 from pydbi.jit.watch_checks import Check
 from pydbi.jit.watch_places import Expression, Interval
+from pydbi.tuples import NamedTuple
 from pydbi.x86.encoder import load_gs, store_gs
 from pydbi.x86.instruction import LEGACY, scan
 from pydbi.x86.operands import Operand, with_operand

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-from pydbi.host.memory import view
 from pydbi.jit.actions import StopRun
 from pydbi.jit.syscalls import (
     IN_PLACE,
     SYSCALL_SIZE,
-    TABLE_SIZE,
     Handler,
     SystemCalls,
     make_waiting_call,
 )
 from pydbi.program.syscall_names import name_of
+from pydbi.tuples import NamedTuple
 from pydbi.types import VMAction
 
 if TYPE_CHECKING:
@@ -73,9 +72,11 @@ class _Registration(NamedTuple):
 class ProgramCalls(SystemCalls):
     """The handlers of one program's system calls, and callbacks around them."""
 
-    def __init__(self, engine: Engine, handlers: Mapping[int, Handler]) -> None:
-        super().__init__(engine, handlers)
-        self._plain = dict(handlers)
+    def __init__(
+        self, engine: Engine, handlers: Mapping[int, Handler], filters: Mapping[int, int]
+    ) -> None:
+        super().__init__(engine, handlers, filters)
+        self._plain = self.handlers
         self._registrations: dict[int, _Registration] = {}
         self._next_identity = 0
 
@@ -109,13 +110,7 @@ class ProgramCalls(SystemCalls):
         """Let the calls that callbacks want come here, and no others but the handled ones."""
         wanted = {registration.number for registration in self._registrations.values()}
         watched = range(_LAST) if None in wanted else {n for n in wanted if n is not None}
-        table = view(self._address, TABLE_SIZE)
-        table[:_LAST] = bytes(_LAST)
-        self.handlers = dict(self._plain)
-        for number in watched:
-            self.handlers[number] = self._observed
-        for number in self.handlers:
-            table[number] = 1
+        self.route(self._plain | dict.fromkeys(watched, self._observed), watched)
 
     def _observed(self, gpr: GPRState) -> int | None:
         """Make a system call with the callbacks around it."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple, Union
+from typing import Union
 
 from pydbi.program.errors import ProgramError
+from pydbi.tuples import NamedTuple
 
 Text = Union[str, bytes, "os.PathLike[str]", "os.PathLike[bytes]"]
 """What paths, arguments and variables may be given as."""

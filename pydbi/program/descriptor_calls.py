@@ -12,10 +12,12 @@ import gc
 import io
 import os
 import resource
-from collections.abc import Iterator
+import weakref
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from pydbi.jit.context import CALL_DESCRIPTOR
 from pydbi.jit.syscalls import IN_PLACE
 from pydbi.program.kernel import call
 
@@ -34,6 +36,24 @@ _ROOM = 16
 """Numbers below the limit that are enough for pydbi's own descriptors."""
 reserved: set[int] = set()
 """Descriptors that no program has which runs now: pydbi's own, and those of stopped programs."""
+_all: weakref.WeakSet[DescriptorCalls] = weakref.WeakSet()
+
+
+def reserve(numbers: Iterable[int]) -> None:
+    """Let no program have these descriptors."""
+    reserved.update(numbers)
+    _tell_all()
+
+
+def release(numbers: Iterable[int]) -> None:
+    """These are closed, or the running program's."""
+    reserved.difference_update(numbers)
+    _tell_all()
+
+
+def _tell_all() -> None:
+    for calls in list(_all):
+        calls.tell(calls.hidden | reserved)
 
 
 def move_high(descriptor: int) -> int:
@@ -66,18 +86,32 @@ class DescriptorCalls:
     """The handlers of these calls.
 
     Attributes:
-        hidden: the numbers that the guest does not have.
+        hidden: the numbers that the guest does not have, beside those that are reserved.
+        tell: called with all that it does not have, when that changes.
     """
 
     def __init__(self) -> None:
         self.hidden: set[int] = set()
+        self.tell: Callable[[Iterable[int]], None] = lambda numbers: None
         self._given: set[int] = set()
         self._aside: set[int] = set()
+        _all.add(self)
+
+    def hide(self, number: int) -> None:
+        """Hide a descriptor."""
+        self.hidden.add(number)
+        self.tell(self.hidden | reserved)
+
+    def show(self, number: int) -> None:
+        """Hide a descriptor no longer."""
+        self.hidden.discard(number)
+        self.tell(self.hidden | reserved)
 
     def hide_private(self) -> None:
         """Hide what is open now and close-on-exec."""
         for number, inherited in _open_descriptors():
             (self._given if inherited else self.hidden).add(number)
+        self.tell(self.hidden | reserved)
 
     def inherited(self) -> list[int]:
         """Return the numbers of what is open now and would be passed on to a program."""
@@ -93,11 +127,11 @@ class DescriptorCalls:
     def set_aside(self) -> None:
         """The guest stops: what it has open is no other program's."""
         self._aside = self._own()
-        reserved.update(self._aside)
+        reserve(self._aside)
 
     def take_back(self) -> None:
         """The guest goes on."""
-        reserved.difference_update(self._aside)
+        release(self._aside)
         self._aside.clear()
 
     def close_own(self) -> None:
@@ -127,6 +161,11 @@ class DescriptorCalls:
             _SYS_DUP3: self._dup,
             _SYS_CLOSE_RANGE: self._close_range,
         }
+
+    @staticmethod
+    def filters() -> dict[int, int]:
+        """Return the numbers of calls that matter only if their first argument is hidden."""
+        return dict.fromkeys((_SYS_CLOSE, _SYS_DUP, _SYS_FCNTL), CALL_DESCRIPTOR)
 
     def _close(self, gpr: GPRState) -> int:
         descriptor = gpr.rdi & _INT

@@ -47,7 +47,7 @@ class DiskCache:
         """Take what there is for the program, which has been loaded and not begun."""
         self._run = None
         engine = self._process.engine
-        if self._folder is None or not is_plain(engine) or not engine.empty():
+        if self._folder is None or not is_plain(engine) or not engine.invalidation.empty():
             return
         try:
             run = _Run(engine, self._folder, os.path.realpath(self._process.command.path))
@@ -149,14 +149,16 @@ class _Run:
         engine = self.engine
         return (
             self._resets == engine.stats.resets
-            and not engine.is_reset_due
+            and not engine.invalidation.is_reset_due
             and is_plain(engine)
             and self._user == os.geteuid()
         )
 
     def has_news(self) -> bool:
         """Whether much was translated that is not from the file, nor in it since."""
-        return not self.is_kept and self.engine.fresh_blocks * _NEWS > len(self.engine.cache.blocks)
+        return not self.is_kept and self.engine.stats.fresh_blocks * _NEWS > len(
+            self.engine.cache.blocks
+        )
 
     def compared_pages(self) -> dict[int, bytes]:
         """Return the pages that live layers are made of."""

@@ -25,14 +25,11 @@ from signal import (
 )
 
 from pydbi.host.libc import syscall
-from pydbi.jit.dispositions import Action, Dispositions
+from pydbi.jit.dispositions import KERNEL_FLAGS, SIG_DFL, SIG_IGN, Action, Dispositions
 from pydbi.jit.signals import FAULTS, SYS_RT_SIGACTION, install, kick_signal
 from pydbi.jit.stubs import ACTION_SIZE, stubs
 from pydbi.program.ending import Ending
 
-_SIG_DFL, _SIG_IGN = 0, 1
-_SA_NOCLDSTOP, _SA_NOCLDWAIT, _SA_RESTART = 1, 2, 0x10000000
-_KERNELS = _SA_NOCLDSTOP | _SA_NOCLDWAIT | _SA_RESTART
 _SIG_SETMASK, _SYS_RT_SIGPROCMASK, _SYS_RT_SIGPENDING, _SYS_KILL = 2, 14, 127, 62
 _PYTHON_IGNORES = (SIGPIPE, SIGXFSZ)
 """What Python ignores from its start, and no program expects to be ignored."""
@@ -74,17 +71,17 @@ class ProgramDispositions(Dispositions):
         """Tell the kernel."""
         if signal in self._engines:
             return  # the engine's own handler stays, and asks for the guest's
-        flags = action.flags & _KERNELS
+        flags = action.flags & KERNEL_FLAGS
         if action.calls:
             install("guest_handler", signal, flags)
-        elif action.handler == _SIG_IGN:
-            _set_kernel_action(signal, Action(_SIG_IGN, flags))
+        elif action.handler == SIG_IGN:
+            _set_kernel_action(signal, Action(SIG_IGN, flags))
         elif signal in self._pythons and not self._own_process:
             host = self._hosts[signal]
             _host_action(signal, host)
-            install("host_handler", signal, host.flags & _KERNELS)
+            install("host_handler", signal, host.flags & KERNEL_FLAGS)
         elif signal in (*_STOPS, *_HARMLESS):
-            _set_kernel_action(signal, Action(_SIG_DFL, flags))
+            _set_kernel_action(signal, Action(SIG_DFL, flags))
         else:
             install("guest_handler", signal, 0)
 
@@ -110,8 +107,8 @@ class ProgramDispositions(Dispositions):
             if callable(getsignal(signal)):
                 self._pythons.add(signal)
             action = self._actions.get(signal)
-            if action is None and host.handler == _SIG_IGN and signal not in _PYTHON_IGNORES:
-                action = self._actions[signal] = Action(_SIG_IGN)
+            if action is None and host.handler == SIG_IGN and signal not in _PYTHON_IGNORES:
+                action = self._actions[signal] = Action(SIG_IGN)
             if action is not None or signal < _FIRST_REAL_TIME or host.calls:
                 self._apply(signal, action or Action())
         self.note_thread()
@@ -123,7 +120,7 @@ class ProgramDispositions(Dispositions):
     def on_exec(self) -> None:
         """Another program begins: what was handled is not any more; what was ignored still is."""
         for signal, action in list(self._actions.items()):
-            if action.handler != _SIG_IGN:
+            if action.handler != SIG_IGN:
                 del self._actions[signal]
                 self._apply(signal, Action())
 
@@ -143,7 +140,7 @@ class ProgramDispositions(Dispositions):
         pending = _pending()
         for signal, host in self._hosts.items():
             if pending >> signal - 1 & 1:  # for the guest: ignoring it makes the kernel drop it
-                _set_kernel_action(signal, Action(_SIG_IGN))
+                _set_kernel_action(signal, Action(SIG_IGN))
             _set_kernel_action(signal, host)
             _host_action(signal, Action())
         self._hosts.clear()

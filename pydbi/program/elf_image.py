@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import os
 import struct
-from typing import NamedTuple
 
 from pydbi.host.libc import PROT_EXEC, PROT_READ, PROT_WRITE
 from pydbi.host.memory import page_ceil, page_floor
 from pydbi.program.errors import ProgramError
+from pydbi.tuples import NamedTuple
 
 _HEADER = struct.Struct("<16sHHIQQQIHHHHHH")  # Elf64_Ehdr
 _SEGMENT = struct.Struct("<IIQQQQQQ")  # Elf64_Phdr

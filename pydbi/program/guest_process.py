@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from signal import SIGKILL
-from typing import NamedTuple
 
 from pydbi.jit.context import EFLAGS_FIXED, SLOT
 from pydbi.jit.engine import Engine
@@ -41,6 +40,7 @@ from pydbi.program.surroundings import (
 )
 from pydbi.program.threads import Threads
 from pydbi.program.vm import NothingNative, ProgramVM
+from pydbi.tuples import NamedTuple
 
 _GUEST_FS, _GUEST_GS = SLOT["GUEST_FS"] >> 3, SLOT["GUEST_GS"] >> 3
 
@@ -120,7 +120,7 @@ class GuestProcess:
         )
         engine.guest.backs_up_errno = False  # its libc is not ours
         engine.guest.need_fs_swap()
-        self.space.forget = engine.forget
+        self.space.forget = engine.invalidation.forget
         self.modules.add_range, self.modules.remove_range = engine.add_range, engine.remove_range
         self._reset_registers()
         return engine
@@ -148,7 +148,9 @@ class GuestProcess:
         for part in (*parts, self._views, limits):
             handlers |= part.handlers()
         handlers |= engine.signals.handlers
-        self.calls = ProgramCalls(engine, handlers)
+        filters = self._views.filters() | self._descriptors.filters()
+        self.calls = ProgramCalls(engine, handlers, filters)
+        self._descriptors.tell = self.calls.mark
         return self.calls
 
     def _reset_registers(self) -> None:
@@ -210,7 +212,7 @@ class GuestProcess:
         self.threads.end_all()
         if self.engine.sharing.active:
             self.engine.sharing.finish(self.engine.sharing.main)
-        self.engine.distrust()
+        self.engine.invalidation.distrust()
         self.space.release()
         if self._guest is not None:
             self._guest.drop()
@@ -236,7 +238,7 @@ class GuestProcess:
     def _replace(self, command: Command, images: Images) -> None:
         """Become another program, as execve does it; there is no way back."""
         engine = self.engine
-        engine.distrust()
+        engine.invalidation.distrust()
         engine.inspector.forget()
         engine.instruments.rules.release()
         self._descriptors.close_on_exec()

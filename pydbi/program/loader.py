@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-from typing import NamedTuple
 
 from pydbi.host.libc import (
     MAP_ANONYMOUS,
@@ -31,6 +30,7 @@ from pydbi.program.elf_image import ElfImage, Segment, read_image
 from pydbi.program.errors import ProgramError
 from pydbi.program.kernel import note
 from pydbi.program.mappings import Area
+from pydbi.tuples import NamedTuple
 
 _ENOMEM = 12
 _MAP_STACK = 0x20000

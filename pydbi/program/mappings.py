@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from pydbi.host.libc import PROT_EXEC
+from pydbi.tuples import NamedTuple
 
 
 class Area(NamedTuple):

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
 
 from pydbi.program.mappings import Area, GuestMappings
+from pydbi.tuples import NamedTuple
 from pydbi.types import Range
 
 

@@ -14,6 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from pydbi.host.libc import PROT_EXEC, PROT_READ, PROT_WRITE
+from pydbi.jit.context import CALL_FIRST_PATH, CALL_SECOND_PATH
 from pydbi.jit.syscalls import IN_PLACE
 from pydbi.program.kernel import call
 
@@ -80,6 +81,12 @@ class ProcViews:
         for number, argument in _BY_PATH.items():
             handlers[number] = self._with_first if argument == _FIRST else self._with_second
         return handlers
+
+    @staticmethod
+    def filters() -> dict[int, int]:
+        """Return, by number, which argument must begin with /proc/ for the handler to matter."""
+        kinds = {_FIRST: CALL_FIRST_PATH, _SECOND: CALL_SECOND_PATH}
+        return {number: kinds[argument] for number, argument in _BY_PATH.items()}
 
     def entry_of(self, address: int) -> bytes:
         """Return the name below /proc/self that the path at *address* asks for, or nothing."""

@@ -6,7 +6,7 @@ import os
 import struct
 import warnings
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from pydbi.jit.context import SLOT
 from pydbi.program.descriptor_calls import DescriptorCalls, move_high
@@ -16,6 +16,7 @@ from pydbi.program.memory import ProgramMemory
 from pydbi.program.refused import Refused
 from pydbi.program.surroundings import flush
 from pydbi.program.threads import Threads
+from pydbi.tuples import NamedTuple
 
 if TYPE_CHECKING:
     from pydbi.jit.engine import Engine
@@ -135,7 +136,7 @@ class ProcessCalls:
     def _close_vfork(self) -> None:
         if self._vfork is not None:
             os.close(self._vfork[0])
-            self._descriptors.hidden.discard(self._vfork[0])
+            self._descriptors.show(self._vfork[0])
             self._vfork = None
 
     # Threads.
@@ -219,11 +220,12 @@ class ProcessCalls:
     def _become_child(self, gpr: GPRState, request: Request, vfork: tuple[int, int] | None) -> None:
         self.has_forked = True
         self.threads.after_fork()
+        self._engine.signals.after_fork()
         self._close_vfork()
         if vfork:
             pipe = move_high(vfork[0])
             os.close(vfork[0])
-            self._descriptors.hidden.add(pipe)
+            self._descriptors.hide(pipe)
             self._vfork = pipe, vfork[1]
         if request.stack:
             gpr.rsp = request.stack

@@ -12,10 +12,11 @@ import resource
 import signal
 import sys
 from contextlib import suppress
-from typing import IO, TYPE_CHECKING, NamedTuple, NoReturn, Union
+from typing import IO, TYPE_CHECKING, NoReturn, Union
 
 from pydbi.host.libc import libc
-from pydbi.program.descriptor_calls import move_high, reserved
+from pydbi.program.descriptor_calls import move_high, release, reserve
+from pydbi.tuples import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -64,7 +65,7 @@ class Surroundings(NamedTuple):
 
     def drop(self) -> None:
         """Close its descriptors."""
-        reserved.difference_update(self.private())
+        release(self.private())
         for descriptor in self.private():
             os.close(descriptor)
 
@@ -82,7 +83,7 @@ def capture(inherited: Iterable[int] = ()) -> Surroundings:
         umask,
         name.value,
     )
-    reserved.update(captured.private())
+    reserve(captured.private())
     return captured
 
 

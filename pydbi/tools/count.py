@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import pydbi
 from pydbi.host.elf import symbolizer
@@ -17,6 +16,7 @@ from pydbi.tools.library_call import ARGUMENT_HELP, RESULTS
 from pydbi.tools.options import Messages, UsageError, parse_command, target_parser
 from pydbi.tools.progress import Progress
 from pydbi.tools.targets import run_target
+from pydbi.tuples import NamedTuple
 from pydbi.x86.scanner import scan_block
 
 _LONGEST = 1 << 16

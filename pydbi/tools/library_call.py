@@ -6,10 +6,10 @@ import ctypes
 import re
 import struct
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
 import pydbi
 from pydbi.tools.options import UsageError
+from pydbi.tuples import NamedTuple
 
 _STACK_SIZE = 8 << 20
 

@@ -6,7 +6,9 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
-from typing import NamedTuple, NoReturn, TextIO
+from typing import NoReturn, TextIO
+
+from pydbi.tuples import NamedTuple
 
 
 class UsageError(Exception):

@@ -10,11 +10,12 @@ import gc
 import os
 import sys
 from collections.abc import Sequence
-from typing import NamedTuple, NoReturn
+from typing import NoReturn
 
 from pydbi.program import Program, ProgramError
 from pydbi.program.descriptor_calls import move_high
 from pydbi.program.surroundings import leave
+from pydbi.tuples import NamedTuple
 
 _USAGE = """\
 usage: python -m pydbi run [options] [--] PROGRAM [ARGUMENT ...]

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from pydbi.jit.dispatcher import Dispatcher
-from pydbi.jit.engine import Engine, Stats
+from pydbi.jit.engine import Engine
 from pydbi.jit.guest import Guest
 from pydbi.jit.stack import allocateVirtualStack, simulateCall
 from pydbi.jit.states import FPRState, GPRState
+from pydbi.jit.stats import Stats
 from pydbi.types import Options
 from pydbi.vm.arguments import as_kind
 from pydbi.vm.callbacks import Callbacks

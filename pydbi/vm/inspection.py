@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, cast
 
 from pydbi.jit.context import SLOT
-from pydbi.jit.engine import Engine, Stats
+from pydbi.jit.engine import Engine
+from pydbi.jit.stats import Stats
 from pydbi.types import AnalysisType
 from pydbi.vm.arguments import as_address, as_kind
 
@@ -64,14 +65,14 @@ class Inspection:
 
     def clearCache(self, start: int, end: int) -> None:
         """Forget translations of [*start*, *end*); the code there is read anew."""
-        self._engine.forget(as_address(start), as_address(end))
+        self._engine.invalidation.forget(as_address(start), as_address(end))
 
     def clearAllCache(self) -> None:
         """Forget all translations.
 
         From a callback too: what is executing just now goes on to its block's end.
         """
-        self._engine.forget_all()
+        self._engine.invalidation.forget_all()
 
     def precacheBasicBlock(self, pc: int) -> bool:
         """Translate the block at *pc* now; False if it is there already or not instrumented."""

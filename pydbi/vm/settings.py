@@ -84,11 +84,11 @@ class Settings:
                 f"a cache of {limit} bytes would be emptied for every block: allow "
                 f"{SMALLEST_CACHE} at least, or 0 for no limit"
             )
-        self._engine.cache_limit = limit
+        self._engine.invalidation.cache_limit = limit
 
     def getCacheLimit(self) -> int:
         """Return what `setCacheLimit` has set, in bytes."""
-        return self._engine.cache_limit
+        return self._engine.invalidation.cache_limit
 
     def getErrno(self) -> int:
         """Return the guest's errno, as it was when it left for Python."""
@@ -108,4 +108,4 @@ class Settings:
         It is emptied as a whole: blocks lie in the order of execution, not in units of their own.
         """
         if self.getNbExecBlock() > unsigned(nb, "number of blocks", 32):
-            self._engine.forget_all()
+            self._engine.invalidation.forget_all()

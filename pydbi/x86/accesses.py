@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import re
 from functools import cache, lru_cache
-from typing import Final, NamedTuple
+from typing import Final
 
+from pydbi.tuples import NamedTuple
 from pydbi.types import MemoryAccessFlags
 from pydbi.x86 import access_maps, access_maps_vector
 from pydbi.x86.instruction import EVEX, LEGACY, XOP, Instruction, scan

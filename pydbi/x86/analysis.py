@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from pydbi.enums import (
     AnalysisType,
@@ -22,6 +22,7 @@ from pydbi.enums import (
 )
 from pydbi.host.elf import symbolizer
 from pydbi.host.late import load
+from pydbi.tuples import NamedTuple
 from pydbi.x86.instruction import scan
 
 __all__ = [

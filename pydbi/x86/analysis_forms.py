@@ -40,9 +40,10 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Iterator
-from typing import Final, NamedTuple
+from typing import Final
 
 from pydbi.host.late import load
+from pydbi.tuples import NamedTuple
 from pydbi.x86.instruction import EVEX, LEGACY, XOP, Instruction
 from pydbi.x86.prefixes import PREFIXES, mandatory_prefix
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final, NamedTuple
+from typing import Final
 
 from pydbi.enums import OperandType
+from pydbi.tuples import NamedTuple
 from pydbi.x86.registers import GENERAL_REGISTER_NAMES
 
 __all__ = ["CLASSES", "REGISTERS", "Register"]

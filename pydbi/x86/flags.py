@@ -10,8 +10,9 @@ is the safe one: everything may be read and nothing is certainly written.
 from __future__ import annotations
 
 from functools import cache
-from typing import Final, NamedTuple
+from typing import Final
 
+from pydbi.tuples import NamedTuple
 from pydbi.x86.instruction import EVEX, LEGACY, XOP, Instruction
 from pydbi.x86.prefixes import PREFIXES, mandatory_prefix
 from pydbi.x86.tables import parse_lines

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import Final
 
 from pydbi.errors import DecodeError
+from pydbi.tuples import NamedTuple
 from pydbi.x86.prefixes import (
     LOCK,
     MAXIMUM_LENGTH,

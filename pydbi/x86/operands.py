@@ -6,9 +6,10 @@ where the code will lie.
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import Final
 
 from pydbi.host.late import load
+from pydbi.tuples import NamedTuple
 from pydbi.x86.instruction import EVEX, LEGACY, VEX2, Instruction
 from pydbi.x86.registers import RSP
 

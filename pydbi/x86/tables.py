@@ -1,12 +1,13 @@
-"""The opcode maps as lookup tables, made from the specifications in `pydbi.x86.opcode_maps`."""
+"""The opcode maps as lookup tables, made from `pydbi.x86.opcode_maps` and `opcode_maps_vex`."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import cache
-from typing import Final, NamedTuple
+from typing import Final
 
-from pydbi.x86 import opcode_maps
+from pydbi.tuples import NamedTuple
+from pydbi.x86 import opcode_maps, opcode_maps_vex
 from pydbi.x86 import traits as _traits
 
 #: Internal properties, in bits that no trait uses.
@@ -203,14 +204,18 @@ LEGACY_MAPS: Final = Maps(
         MAP_0F3A: opcode_maps.THREE_BYTE_3A,
     }
 )
-VEX_MAPS: Final = Maps({1: opcode_maps.VEX_1, 2: opcode_maps.VEX_2, 3: opcode_maps.VEX_3})
+VEX_MAPS: Final = Maps(
+    {1: opcode_maps_vex.VEX_1, 2: opcode_maps_vex.VEX_2, 3: opcode_maps_vex.VEX_3}
+)
 EVEX_MAPS: Final = Maps(
     {
-        1: opcode_maps.EVEX_1,
-        2: opcode_maps.EVEX_2,
-        3: opcode_maps.EVEX_3,
-        5: opcode_maps.EVEX_5,
-        6: opcode_maps.EVEX_6,
+        1: opcode_maps_vex.EVEX_1,
+        2: opcode_maps_vex.EVEX_2,
+        3: opcode_maps_vex.EVEX_3,
+        5: opcode_maps_vex.EVEX_5,
+        6: opcode_maps_vex.EVEX_6,
     }
 )
-XOP_MAPS: Final = Maps({8: opcode_maps.XOP_8, 9: opcode_maps.XOP_9, 10: opcode_maps.XOP_10})
+XOP_MAPS: Final = Maps(
+    {8: opcode_maps_vex.XOP_8, 9: opcode_maps_vex.XOP_9, 10: opcode_maps_vex.XOP_10}
+)

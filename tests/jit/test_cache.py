@@ -16,7 +16,7 @@ def test_fall_through_has_no_jump(run_in_child: Child) -> None:
         import capstone
 
         import pydbi
-        from pydbi.jit.cache import Block
+        from pydbi.jit.block import Block
         from tests.exec.guest_code import GuestCode
 
         text = """
@@ -51,7 +51,7 @@ def test_condition_is_turned_round(run_in_child: Child) -> None:
         import capstone
 
         import pydbi
-        from pydbi.jit.cache import Block
+        from pydbi.jit.block import Block
         from tests.exec.guest_code import GuestCode
 
         text = "test ecx, ecx; jz there; mov eax, 1; jmp end\nthere: mov eax, 2\nend: nop"
@@ -291,8 +291,8 @@ def test_long_block_is_split(run_in_child: Child) -> None:
         import ctypes
 
         import pydbi
-        from pydbi.jit.cache import Block
-        from pydbi.jit.translator import BLOCK_LIMIT
+        from pydbi.jit.block import Block
+        from pydbi.jit.block_ends import BLOCK_LIMIT
         from tests.jit.maze import machine, map_code
 
         count = 20_000
@@ -321,7 +321,7 @@ def test_cache_addresses_map_back(run_in_child: Child, instrumented: bool) -> No
         import capstone
 
         import pydbi
-        from pydbi.jit.cache import Block
+        from pydbi.jit.block import Block
         from pydbi.jit.context import SLOT
 
         vm = pydbi.VM()

@@ -54,3 +54,26 @@ def test_followed_programs_have_their_own_variables(build: Callable[..., str]) -
 def test_limits(build: Callable[..., str], options: tuple[str, ...]) -> None:
     """Limits of memory hold for the program, and not for Python."""
     assert_same([build("limits")], *options)
+
+
+@pytest.mark.parametrize("more", [(), ("interrupted",)], ids=["alone", "interrupted"])
+def test_filtered_calls(build: Callable[..., str], more: tuple[str, ...]) -> None:
+    """Paths and descriptors that Python must see, and those it need not, are the same to the guest.
+
+    Also where the path cannot be read, lies at the end of a page, and where signals strike.
+    """
+    natively = assert_same([build("filtered"), *more])
+    assert natively.status == 0
+    assert ("often" in natively.output) == bool(more)
+
+
+def test_most_calls_stay_in_the_cache(build: Callable[..., str]) -> None:
+    """Only paths below /proc, what cannot be read and high descriptors are seen by Python."""
+    outcome = run_under([build("filtered")], "--stats")
+    calls = int(outcome.errors.partition("system_calls=")[2].partition(",")[0])
+    assert 12_000 < calls < 13_500, outcome.errors  # 3 calls for each descriptor from 1024 to 5000
+
+
+def test_segment_bases(build: Callable[..., str]) -> None:
+    """A base that is not canonical, or the kernel's, is refused."""
+    assert_same([build("bases")])

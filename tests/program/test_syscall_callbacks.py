@@ -109,3 +109,28 @@ def test_refused_calls_are_counted() -> None:
         assert program.refused == {"io_uring_setup": 1}
 
     assert run_in_child(child) == "38\n"
+
+
+def test_a_signal_before_a_fork_is_the_parents(build: Callable[..., str]) -> None:
+    """A signal that comes while the guest forks is handled by the parent, and only there."""
+
+    def child(path: str) -> None:
+        import os
+        import signal
+        import tempfile
+
+        import pydbi
+
+        with tempfile.TemporaryFile() as output:
+            program = pydbi.Program([path], stdout=output)
+
+            def before(vm: pydbi.VM, syscall: pydbi.Syscall) -> None:
+                os.kill(os.getpid(), signal.SIGUSR1)
+
+            for name in ("fork", "clone"):
+                program.addSyscallCB(name, before=before)
+            assert program.run() == 0
+            output.seek(0)
+            assert output.read() == b"parent 1, child 0\n"
+
+    run_in_child(child, build("inherits"))

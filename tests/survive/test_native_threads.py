@@ -118,3 +118,19 @@ def test_python_threads(library: Path) -> None:
     assert results == [True] * 180
     assert len(counted) == 30 * sum(range(5, 11))
     assert 1 <= len(made) <= 6
+
+
+def test_threads_leave_no_stacks(library: Path) -> None:
+    """What a thread of C's is given for signal handlers is given back."""
+    machine = Machine(pydbi, library)
+    machine.vm.catchNativeCalls()
+
+    def mapped() -> int:
+        return int(Path("/proc/self/statm").read_text().split()[0]) * 4096
+
+    for _ in range(3):
+        machine.native("threads", 8)
+    before = mapped()
+    for _ in range(10):
+        machine.native("threads", 8)
+    assert mapped() - before < 10 * 8 * signals._ALTERNATE_STACK_SIZE / 2

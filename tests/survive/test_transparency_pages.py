@@ -5,6 +5,7 @@ The tests are named in ``docs/design/transparency.md`` under "Pages".
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import threading
@@ -205,3 +206,25 @@ def test_forks_while_a_guest_runs() -> None:
     stop.set()
     worker.join()
     assert not failed
+
+
+@pytest.mark.parametrize("call", ["mov eax, 57; syscall", "call [rip + data]"])
+def test_forks_of_the_guest(call: str) -> None:
+    """The guest forks itself, or by libc's function: both go on, the child with code of its own."""
+    g = guest_of(f"{call}; mov rsi, rax; mov rcx, 10; {COUNTING}")
+    fork = ctypes.cast(ctypes.CDLL(None).fork, ctypes.c_void_p).value
+    assert fork
+    for twice in (True, False):
+        g.vm.mapCodeTwice = twice
+        for _ in range(2):
+            g.write(0, fork.to_bytes(8, "little"))
+            g.set(rbx=0, rdx=0)
+            assert g.run()
+            assert g.get("rdx") == 55
+            child = g.get("rsi")
+            if not child:
+                g.set(rbx=0, rcx=10)
+                assert g.run("a")
+                os._exit(g.get("rdx"))
+            status = os.waitpid(child, 0)[1]
+            assert os.waitstatus_to_exitcode(status) == 110
