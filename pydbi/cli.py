@@ -11,8 +11,10 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
+from errno import EDQUOT, EFBIG, EIO, ENOSPC
 
 import pydbi
+from pydbi.tools.messages import first_line, report
 
 # Command name -> (module, one line of help).
 COMMANDS = {
@@ -26,18 +28,21 @@ COMMANDS = {
 # What a shell reports for a program that a signal ended: 128 and the signal's number.
 _EXIT_INTERRUPTED = 128 + 2
 _EXIT_BROKEN_PIPE = 128 + 13
+_DEPENDENCIES = ("capstone",)
+_CANNOT_WRITE = frozenset({ENOSPC, EDQUOT, EFBIG, EIO})
 
 
 def _usage() -> str:
     lines = [f"  {name:10} {text}" for name, (_, text) in COMMANDS.items()]
     return "\n".join(
         [
-            "usage: python -m pydbi COMMAND ...",
+            "usage: pydbi COMMAND ...",
             "",
             "commands:",
             *lines,
             "",
-            "python -m pydbi COMMAND --help tells more; --version prints the version.",
+            "pydbi COMMAND --help tells more; pydbi --version prints the version.",
+            "Where pydbi is not installed as a command: python -m pydbi COMMAND ...",
         ]
     )
 
@@ -49,6 +54,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: what follows the program's name; by default what the process was started with.
     """
     command, *rest = list(sys.argv[1:] if arguments is None else arguments) or [""]
+    try:
+        status = _run(command, rest)
+        if sys.stdout is not None:  # as it is where descriptor 1 is closed
+            sys.stdout.flush()
+        return status
+    except BrokenPipeError:  # the reader has gone, as `head` does
+        _drop_output()
+        return _EXIT_BROKEN_PIPE
+    except KeyboardInterrupt:
+        report(command, "interrupted")
+        return _EXIT_INTERRUPTED
+    except pydbi.PydbiError as error:
+        report(command, first_line(error))
+        return 1
+    except ModuleNotFoundError as error:
+        if error.name not in _DEPENDENCIES:
+            raise
+        report(command, f"{error.name} is not installed: pip install {error.name}")
+        return 1
+    except OSError as error:
+        if error.errno not in _CANNOT_WRITE:
+            raise
+        _drop_output()
+        report(command, f"cannot write to standard output: {error.strerror}")
+        return 1
+
+
+def _run(command: str, rest: list[str]) -> int:
     if command in ("-h", "--help"):
         print(_usage())
         return 0
@@ -57,20 +90,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     if command not in COMMANDS:
         problem = f"unknown command {command!r}" if command else "no command given"
-        print(f"pydbi: error: {problem}; commands: {', '.join(COMMANDS)}", file=sys.stderr)
+        report("", f"error: {problem}; commands: {', '.join(COMMANDS)} (--help tells more)")
         return 2
-    try:
-        status: int = importlib.import_module(COMMANDS[command][0]).main(rest)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # The reader has gone, as `head` does. Python flushes standard output once more at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return _EXIT_BROKEN_PIPE
-    except KeyboardInterrupt:
-        print(f"pydbi {command}: interrupted", file=sys.stderr)
-        return _EXIT_INTERRUPTED
-    except pydbi.PydbiError as error:
-        first_line = str(error).partition("\n")[0]
-        print(f"pydbi {command}: {first_line}", file=sys.stderr)
-        return 1
+    status: int = importlib.import_module(COMMANDS[command][0]).main(rest)
     return status
+
+
+def _drop_output() -> None:
+    """Let Python write what is left to nowhere: it flushes standard output at its end."""
+    if sys.stdout is not None:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -7,30 +7,34 @@ returns to, and ``vm.run(start, stop)`` runs it. What comes after main runs with
 
 from __future__ import annotations
 
+import atexit
 import os
+import signal
 import sys
-import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
 import pydbi
 from pydbi.host.memory import readRword
-from pydbi.program import Module, Program, ProgramError
+from pydbi.program import Module, Program
 from pydbi.program.descriptor_calls import move_high
 from pydbi.program.surroundings import leave
-from pydbi.tools.script import execute_script
+from pydbi.tools.loading import report_not_loaded
+from pydbi.tools.messages import Messages, first_line, report
+from pydbi.tools.script import execute_script, failure
 from pydbi.types import Range, VMAction
 
 _USAGE = """\
-usage: python -m pydbi.preload SCRIPT PROGRAM [ARGUMENT ...]
+usage: pydbi preload SCRIPT PROGRAM [ARGUMENT ...]
+       python -m pydbi.preload SCRIPT PROGRAM [ARGUMENT ...]
 
 Run a program up to main, and let a script for PyQBDIPreload go on from there: it defines
-pyqbdipreload_on_run(vm, start, stop). The program's exit status is returned."""
+pyqbdipreload_on_run(vm, start, stop). The program's exit status is returned; 1 if the
+script ends with an exception, and the script's own if that is SystemExit."""
 _FUNCTION = "pyqbdipreload_on_run"
-_ENOENT = 2
-_NOT_FOUND, _NOT_EXECUTABLE, _WRONG = 127, 126, 2
-"""Exit statuses, as shells have them."""
+_WRONG = 2
+"""Exit status of a command that is wrong."""
 _RUNTIME = ("ld-", "libc.so", "libc-", "libpthread", "linux-vdso")
 """Beginnings of the names of what is not instrumented: the C library and its loader."""
 _WORD = 8
@@ -40,6 +44,10 @@ _NOWHERE = (1 << 64) - 1
 
 class NoMainError(pydbi.PydbiError):
     """A program has ended without calling main, or what calls it is not known."""
+
+
+class ScriptError(pydbi.PydbiError):
+    """A script does not define what it must."""
 
 
 def run_to_main(program: Program) -> int:
@@ -82,14 +90,17 @@ def preload(script: str, command: Sequence[str]) -> int:
     This process is given to the program: to be called where nothing else is to be done.
 
     Returns:
-        The program's exit status, or -signal; 1 if the script has failed.
+        The program's exit status, or -signal; 1 if the script has failed; 126 or 127 if the program
+        cannot be loaded.
 
     Raises:
-        ProgramError: the program cannot be loaded.
         NoMainError: it does not come to main.
     """
     _keep_streams()
-    program = Program(command, own_process=True)
+    try:
+        program = Program(command, own_process=True)
+    except OSError as error:
+        return report_not_loaded(Messages("preload"), error)
     start = run_to_main(program)
     vm = program.vm
     rsp = vm.getGPRState().rsp
@@ -97,19 +108,48 @@ def preload(script: str, command: Sequence[str]) -> int:
     _instrument(program)
     program.on_load(lambda program, module: _add(program, module))
     pydbi.__preload__ = True
+    process = os.getpid()
     try:
         with program.entered():
-            on_run: Callable[..., Any] = getattr(execute_script(script, command), _FUNCTION)
+            on_run = _function_of(script, command)
             on_run(vm, start, stop)
             if program.status is None:
                 _finish(vm, stop, rsp + _WORD)
-    except pydbi.GuestFault as fault:
-        traceback.print_exc()
-        return -fault.signal
-    except BaseException:
-        traceback.print_exc()
-        return 1
-    return program.status or 0
+        status = program.status or 0
+    except BaseException as error:
+        status = _status_of(error)
+    if os.getpid() == process:
+        atexit._run_exitfuncs()  # scripts write what they have gathered there
+    return status
+
+
+def _function_of(script: str, command: Sequence[str]) -> Callable[..., Any]:
+    """Execute *script* and return its ``pyqbdipreload_on_run``.
+
+    Raises:
+        ScriptError: it has none.
+        BaseException: what the script raises.
+    """
+    found = getattr(execute_script(script, command), _FUNCTION, None)
+    if not callable(found):
+        raise ScriptError(f"{script} defines no function {_FUNCTION}(vm, start, stop)")
+    function: Callable[..., Any] = found
+    return function
+
+
+def _status_of(error: BaseException) -> int:
+    """Report what has come out of a script, and return the exit status; -signal for a signal."""
+    if isinstance(error, BrokenPipeError):
+        return -signal.SIGPIPE
+    if isinstance(error, SystemExit) and isinstance(error.code, (int, type(None))):
+        return (error.code or 0) & 0xFF
+    if isinstance(error, SystemExit):
+        report("preload", str(error.code))
+    elif isinstance(error, (ScriptError, pydbi.GuestFault)):
+        report("preload", first_line(error))
+    else:
+        report("preload", f"the script has failed:\n{failure(error).rstrip()}")
+    return -error.signal if isinstance(error, pydbi.GuestFault) else 1
 
 
 def _keep_streams() -> None:
@@ -151,15 +191,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         del command[0]
     if not command or not os.path.isfile(script):
         problem = f"there is no script {script}" if script and command else "no program given"
-        print(f"pydbi preload: error: {problem} (--help tells more)", file=sys.stderr)
+        report("preload", f"error: {problem} (--help tells more)")
         return _WRONG
     try:
         leave(preload(script, command))
-    except ProgramError as error:
-        print(f"pydbi preload: {error}", file=sys.stderr)
-        return _NOT_FOUND if error.errno == _ENOENT else _NOT_EXECUTABLE
     except pydbi.PydbiError as error:
-        print(f"pydbi preload: {error}", file=sys.stderr)
+        report("preload", first_line(error))
         leave(1)
 
 

@@ -73,23 +73,42 @@ fault_handler_\base:
         host_handler fsgsbase
         host_handler prctl
 
+# The kernel's siginfo goes into context r8, and the signal is blocked where it has struck. Keeps rax, edi,
+# rsi and rdx.
+note_signal:
+        lea     ecx, [rdi - 1]
+        bts     [r8 + CTX_PENDING], rcx
+        bts     [rdx + UC_SIGMASK], rcx
+        jc      1f                      # sigsuspend and its kin: it is blocked behind them
+        bts     [r8 + CTX_NEWLY_BLOCKED], rcx
+1:      shl     ecx, SIGINFO_SHIFT
+        lea     r9, [r8 + rcx + CTX_SIGINFO]
+        xor     ecx, ecx
+2:      mov     r10, [rsi + rcx]
+        mov     [r9 + rcx], r10
+        add     ecx, 8
+        cmp     ecx, 1 << SIGINFO_SHIFT
+        jb      2b
+        ret
+
 # A signal that the guest has a handler for, while no guest is under way on this thread: the handler
-# runs natively, or, if it belongs to a program, the signal goes to the program's thread.
+# runs natively, or, if it belongs to a program, the signal goes to the program's thread. That may be this
+# one, which is about to run it.
 no_guest:
-        lea     rcx, guest_actions[rip]
-        mov     rcx, [rcx]
+        lea     r9, guest_actions[rip]
+        mov     r9, [r9]
         mov     eax, edi
         shl     eax, 5
-        mov     rax, [rcx + rax]
+        mov     rax, [r9 + rax]
         cmp     rax, 1
         ja      4f
-        mov     r8d, [rcx]
+        mov     r8d, [r9]
         test    r8d, r8d
         jz      5f
         mov     eax, SYS_gettid
         syscall
         cmp     eax, r8d
-        je      5f
+        je      6f
         mov     r10, rsi
         mov     edx, edi
         mov     esi, r8d
@@ -99,6 +118,9 @@ no_guest:
         mov     eax, SYS_rt_tgsigqueueinfo
         syscall
 5:      ret
+6:      mov     r8, [r9 + 8]
+        mov     qword ptr [r8 + CTX_KICKED], 1
+        jmp     note_signal
 4:      jmp     rax
 
 # One instruction was executed with TF set: on the way into the cache it goes on so until it arrives

@@ -136,8 +136,8 @@ filter_leaves:
 native_end:
 
 # int64_t waiting_call(context *, int64_t number, const int64_t arguments[6]): a system call that Python
-# makes for the guest, and that may wait. A signal for the guest, or a kick, before it has begun or where
-# the kernel would begin it again makes it return WAIT_ABORTED: nothing was done.
+# makes for the guest, and that may wait. A signal for the guest, or a kick, before it has begun makes it
+# return WAIT_ABORTED, and where the kernel would begin it again, WAIT_BEGUN: nothing was done.
         .globl  waiting_call, waiting_begin, waiting_end, waiting_aborted
 waiting_call:
         push    rbx
@@ -150,6 +150,7 @@ waiting_call:
         mov     r10, [r11 + 24]
         mov     r8, [r11 + 32]
         mov     r9, [r11 + 40]
+        xor     ecx, ecx
 waiting_begin:
         cmp     qword ptr [rbx + CTX_PENDING], 0
         jne     waiting_aborted
@@ -159,5 +160,9 @@ waiting_end:
         ret
 waiting_aborted:
         mov     rax, WAIT_ABORTED
-        pop     rbx
+        lea     rdx, waiting_end[rip]
+        cmp     rcx, rdx                # as SYSCALL leaves it
+        jne     1f
+        mov     rax, WAIT_BEGUN
+1:      pop     rbx
         ret

@@ -22,8 +22,10 @@ def undisturbed() -> Iterator[None]:
 
     Only a signal that another thread takes for this one interrupts.
     """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals() - _FAULTS)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [])
     try:
+        # This runs handlers when it has blocked them, and raises what one of them raises.
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals() - _FAULTS)
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -11,6 +11,8 @@ from pydbi.jit.block import Block
 _CODE, _CODE_END = 3, 4
 """Fields of `Block`."""
 _MANY = 1 << 64
+_FEW = 16
+"""New blocks that are entered one by one."""
 
 
 class BlockIndex:
@@ -38,9 +40,15 @@ class BlockIndex:
     def _catch_up(self) -> None:
         """Enter what was appended since the last question."""
         for number, blocks in enumerate(self._lists):
-            for position in range(self._counts[number], len(blocks)):
-                insort(self._by_code, (blocks[position][_CODE], number, position))
-            self._counts[number] = len(blocks)
+            first, count = self._counts[number], len(blocks)
+            if count - first > _FEW:
+                # A list of ascending runs: sorting it takes next to no time.
+                self._by_code += [(blocks[p][_CODE], number, p) for p in range(first, count)]
+                self._by_code.sort()
+            else:
+                for position in range(first, count):
+                    insort(self._by_code, (blocks[position][_CODE], number, position))
+            self._counts[number] = count
 
     def clear(self) -> None:
         """Forget all, together with the lists."""

@@ -161,7 +161,9 @@ SYSCALL_NUMBERS: Final = 1 << 16
 DESCRIPTOR_MARKS: Final = 1024
 """Bytes of the table, and bits behind it that mark descriptors; those above count as marked."""
 WAIT_ABORTED: Final = -512
-"""What `waiting_call` returns when it was not made: ERESTARTSYS, which no call returns."""
+WAIT_BEGUN: Final = -513
+"""What `waiting_call` returns when it was not made, and when the kernel had begun it and would do
+so again: ERESTARTSYS and ERESTARTNOINTR, which no call returns."""
 FIRST_EXIT: Final = 16
 """Reasons from here on are indices into the cache's list of exits."""
 
@@ -216,6 +218,7 @@ def assembler_symbols() -> dict[str, int]:
         "SYSCALL_NUMBERS": SYSCALL_NUMBERS,
         "DESCRIPTOR_MARKS": DESCRIPTOR_MARKS,
         "WAIT_ABORTED": WAIT_ABORTED,
+        "WAIT_BEGUN": WAIT_BEGUN,
         "GATE_RECORD_SHIFT": GATE_RECORD_SIZE.bit_length() - 1,
         "EFLAGS_STATUS": EFLAGS_STATUS,
         "EFLAGS_FIXED": EFLAGS_FIXED,

@@ -102,6 +102,13 @@ class Dispatcher:
         finally:
             self._kicks.end()
 
+    def call_on_kicks(self, callback: Callable[[], object]) -> None:
+        """Call *callback* when a kick has brought this thread's guest to an instruction boundary.
+
+        That is every few milliseconds of computing. What it raises ends the run.
+        """
+        self._kicks.on_kick = callback
+
     def forget_thread(self) -> None:
         """Prepare the thread that next runs the guest, whichever it is."""
         self._thread = 0
@@ -238,6 +245,8 @@ class Dispatcher:
                             kicked = self._kicks.is_wanted()  # it may have come meanwhile
                         elif site == EXIT_STALE:
                             engine.invalidation.drop_stale(app)
+                        else:  # a system call that a signal has interrupted, or a dead block's end
+                            code = engine.cache.syscall_resumes.get(reason - 1, 0)
                 elif reason == REASON_LOOKUP:
                     stats.lookup_misses += 1
                     if engine.cache.mapped_twice:  # it may have returned from fork
@@ -258,9 +267,12 @@ class Dispatcher:
                         engine.sharing.park()
                         code = 0
                     if words[_PENDING]:
-                        engine.signals.deliver(self._kicks.interrupts_call)
-                        if words[_RIP] != app:
-                            app, code = words[_RIP], 0
+                        if self._kicks.interrupts_call and engine.signals.end_calls():
+                            app, code = self._kicks.end_call(code)
+                        else:
+                            engine.signals.deliver()
+                            if words[_RIP] != app:
+                                app, code = words[_RIP], 0
                 elif reason == REASON_RETURNED:
                     return True
                 else:

@@ -10,13 +10,16 @@ natively.
 from __future__ import annotations
 
 import ctypes
+import os
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from signal import SIGTRAP
 from typing import TYPE_CHECKING
 
 from pydbi.host.libc import syscall
+from pydbi.jit.alternate_stack import SS_AUTODISARM, SS_ONSTACK, sigaltstack
 from pydbi.jit.app_memory import LONGEST_INSTRUCTION
 from pydbi.jit.context import SIGINFO_OFFSET, SIGINFO_SIZE, SIGNALS, SLOT
 from pydbi.jit.dispositions import Action, Dispositions
@@ -25,7 +28,7 @@ from pydbi.jit.guest import AlternateStack
 from pydbi.jit.signal_frames import Fault, Frame, pop_frame, push_frame
 from pydbi.jit.signals import ALL_BUT_FAULTS, FAULTS, kick_signal, queue
 from pydbi.jit.stubs import ACTION_SIZE
-from pydbi.jit.syscalls import SYSCALL_SIZE, Handler
+from pydbi.jit.syscalls import Handler
 from pydbi.x86.instruction import decode
 
 if TYPE_CHECKING:
@@ -34,12 +37,11 @@ if TYPE_CHECKING:
 
 SYS_RT_SIGACTION, SYS_RT_SIGPROCMASK, SYS_RT_SIGRETURN = 13, 14, 15
 SYS_RT_SIGPENDING, SYS_SIGALTSTACK = 127, 131
+_SYS_RT_SIGQUEUEINFO = 129
 _SIG_BLOCK, _SIG_UNBLOCK, _SIG_SETMASK = 0, 1, 2
 _SA_NODEFER, _SA_RESETHAND, _SA_ONSTACK = 0x40000000, 0x80000000, 0x08000000
 _SA_RESTART = 0x10000000
-_SS_ONSTACK, _SS_DISABLE, _SS_AUTODISARM = 1, 2, 1 << 31
-_MINSIGSTKSZ = 2048
-_EPERM, _EINTR, _ENOMEM, _EFAULT, _EINVAL = 1, 4, 12, 14, 22
+_EFAULT, _EINVAL = 14, 22
 _SYS_FUTEX, _FUTEX_CMD_MASK = 202, 0x7F
 _FUTEX_LOCKS = (6, 13)
 """FUTEX_LOCK_PI and its second form: they never return EINTR."""
@@ -50,7 +52,6 @@ _ALL = (1 << SIGNALS) - 1
 _UNBLOCKABLE = 1 << (_SIGKILL - 1) | 1 << (_SIGSTOP - 1)
 
 _PENDING, _NEWLY_BLOCKED = SLOT["PENDING"] >> 3, SLOT["NEWLY_BLOCKED"] >> 3
-_STACK = struct.Struct("<QiiQ")
 _FAULT_INFO = struct.Struct("<iii4xQ104x")
 
 
@@ -77,19 +78,15 @@ class GuestSignals:
             SYS_RT_SIGPROCMASK: self._sigprocmask,
             SYS_RT_SIGRETURN: self._sigreturn,
             SYS_RT_SIGPENDING: self._sigpending,
-            SYS_SIGALTSTACK: self._sigaltstack,
+            SYS_SIGALTSTACK: partial(sigaltstack, engine),
         }
         self._hidden = sum(1 << number - 1 for number in (*FAULTS, kick_signal()))
         """Signals that the engine needs: the guest can block them only as far as it can see."""
 
     # Delivery.
 
-    def deliver(self, interrupts_call: bool = False) -> None:
-        """Let the guest, at an instruction boundary, enter the handler of a pending signal.
-
-        Args:
-            interrupts_call: the guest is at a SYSCALL that the kernel has begun, and that waits.
-        """
+    def deliver(self) -> None:
+        """Let the guest, at an instruction boundary, enter the handler of a pending signal."""
         guest = self._engine.guest
         words = guest.words
         with self._undisturbed() as blocked:
@@ -104,11 +101,24 @@ class GuestSignals:
             info = bytes(guest.memory[place : place + SIGINFO_SIZE])
             action = self.dispositions.get(signal)
             if action.calls:
-                if interrupts_call and not action.flags & _SA_RESTART:
-                    self._fail_call()
                 self._enter(signal, info, action, blocked, Fault())
             else:
                 self.dispositions.on_default(signal, info)
+
+    def end_calls(self) -> bool:
+        """Whether the signal that is delivered next ends the system call that the guest waits in.
+
+        With SA_RESTART it does not, and there are calls that the kernel always begins again.
+        """
+        guest = self._engine.guest
+        pending = guest.words[_PENDING]
+        if not pending:
+            return False
+        gpr = guest.gpr
+        if gpr.rax & 0xFFFFFFFF == _SYS_FUTEX and gpr.rsi & _FUTEX_CMD_MASK in _FUTEX_LOCKS:
+            return False
+        action = self.dispositions.get((pending & -pending).bit_length())
+        return action.calls and not action.flags & _SA_RESTART
 
     def deliver_fault(self, signal: int, code: int, address: int) -> bool:
         """Let the guest enter its own handler of a fault at rip; False if it has none in force."""
@@ -127,14 +137,6 @@ class GuestSignals:
             self._enter(signal, info, action, blocked, Fault(error, trap, accessed))
         return True
 
-    def _fail_call(self) -> None:
-        """Have the system call at rip end with EINTR, unless the kernel begins it again always."""
-        gpr = self._engine.guest.gpr
-        if gpr.rax & 0xFFFFFFFF == _SYS_FUTEX and gpr.rsi & _FUTEX_CMD_MASK in _FUTEX_LOCKS:
-            return
-        gpr.rax = -_EINTR & (1 << 64) - 1
-        gpr.rip += SYSCALL_SIZE
-
     def _enter(
         self, signal: int, info: bytes, action: Action, blocked: _Blocked, fault: Fault
     ) -> None:
@@ -150,7 +152,7 @@ class GuestSignals:
         frame = Frame(signal, info, handler, restorer, mask, stack, top, fault)
         if not push_frame(guest, self._engine.memory, frame):
             raise stack_fault(self._engine, top or rsp)
-        if top and stack.flags & _SS_AUTODISARM:
+        if top and stack.flags & SS_AUTODISARM:
             guest.alternate_stack = AlternateStack()
         own = 0 if action.flags & _SA_NODEFER else 1 << signal - 1
         blocked.mask |= (action.mask | own) & ~_UNBLOCKABLE
@@ -166,6 +168,14 @@ class GuestSignals:
         """Give signals that are still pending back to the kernel: the run is over."""
         with self._undisturbed():
             self._requeue(_ALL)
+
+    def retire(self) -> None:
+        """The guest's thread has ended, the thread itself waits: leave signals to the others."""
+        _change_mask(_SIG_SETMASK, ALL_BUT_FAULTS)
+        words = self._engine.guest.words
+        for signal, info in self._noted(words[_PENDING]):
+            syscall(_SYS_RT_SIGQUEUEINFO, os.getpid(), signal, info)
+        words[_PENDING] = words[_NEWLY_BLOCKED] = 0
 
     def after_fork(self) -> None:
         """In a forked child: what waits for the guest waits in its parent."""
@@ -195,10 +205,15 @@ class GuestSignals:
         moved = words[_PENDING] & which
         words[_PENDING] &= ~moved
         words[_NEWLY_BLOCKED] &= ~moved
+        for signal, info in self._noted(moved):
+            queue(signal, info)
+
+    def _noted(self, which: int) -> Iterator[tuple[int, int]]:
+        """Yield the signals whose bits are set in *which*, and where their siginfo lies."""
         for signal in range(1, SIGNALS + 1):
-            if moved >> signal - 1 & 1:
-                info = guest.address + SIGINFO_OFFSET + (signal - 1) * SIGINFO_SIZE
-                queue(signal, info)
+            if which >> signal - 1 & 1:
+                place = SIGINFO_OFFSET + (signal - 1) * SIGINFO_SIZE
+                yield signal, self._engine.guest.address + place
 
     # System calls.
 
@@ -244,8 +259,8 @@ class GuestSignals:
         if found is None:
             raise stack_fault(self._engine, at)
         mask, stack = found
-        if not stack.flags & _SS_AUTODISARM or stack.size:
-            guest.alternate_stack = stack._replace(flags=stack.flags & ~_SS_ONSTACK)
+        if not stack.flags & SS_AUTODISARM or stack.size:
+            guest.alternate_stack = stack._replace(flags=stack.flags & ~SS_ONSTACK)
         with self._undisturbed() as blocked:
             blocked.mask = mask & ~_UNBLOCKABLE
 
@@ -255,37 +270,6 @@ class GuestSignals:
         result = ctypes.c_uint64()
         syscall(SYS_RT_SIGPENDING, ctypes.addressof(result), 8)
         return 0 if self._engine.memory.write_data(gpr.rdi, bytes(result)[: gpr.rsi]) else -_EFAULT
-
-    def _sigaltstack(self, gpr: GPRState) -> int:
-        guest, memory = self._engine.guest, self._engine.memory
-        before = guest.alternate_stack
-        on_it = before.contains(gpr.rsp) and not before.flags & _SS_AUTODISARM
-        if gpr.rdi:
-            content = memory.read_data(gpr.rdi, _STACK.size)
-            if content is None:
-                return -_EFAULT
-            sp, flags, _, size = _STACK.unpack(content)
-            if on_it:
-                return -_EPERM
-            mode = flags & 0x7FFFFFFF
-            if mode not in (0, _SS_ONSTACK, _SS_DISABLE):
-                return -_EINVAL
-            if mode == _SS_DISABLE:
-                guest.alternate_stack = AlternateStack()
-            elif size < _MINSIGSTKSZ:
-                return -_ENOMEM
-            else:
-                guest.alternate_stack = AlternateStack(sp, flags & -(1 << 31), size)
-        if gpr.rsi:
-            flags = before.flags | _SS_ONSTACK if on_it else before.flags
-            shown = _STACK.pack(before.sp, _signed(flags), 0, before.size)
-            if not memory.write_data(gpr.rsi, shown):
-                return -_EFAULT
-        return 0
-
-
-def _signed(flags: int) -> int:
-    return (flags & 0xFFFFFFFF ^ 1 << 31) - (1 << 31)
 
 
 def _change_mask(how: int, mask: int) -> int:

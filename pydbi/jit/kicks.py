@@ -8,6 +8,9 @@ Between two elements of a repeated string instruction there is a boundary too.
 
 from __future__ import annotations
 
+import ctypes
+from collections.abc import Callable
+from contextlib import suppress
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -17,9 +20,10 @@ from pydbi.jit.app_memory import LONGEST_INSTRUCTION
 from pydbi.jit.context import GPR_OFFSET, REASON_KICK, REASON_NONE, SLOT
 from pydbi.jit.faults import give_back, resting_at
 from pydbi.jit.patch_strings import GS_BASE_CODE_SIZE, is_between_elements
-from pydbi.jit.signals import KickTimer, kick
+from pydbi.jit.signals import KickTimer
+from pydbi.jit.stubs import stubs
 from pydbi.jit.syscalls import SYSCALL_SIZE
-from pydbi.x86.instruction import decode
+from pydbi.x86.instruction import LEGACY, decode
 from pydbi.x86.traits import REP_STRING, SYSCALL
 
 if TYPE_CHECKING:
@@ -31,8 +35,14 @@ _STEPPING, _FAULT_PC = SLOT["STEPPING"] >> 3, SLOT["FAULT_PC"] >> 3
 _STOP_REQUEST = SLOT["STOP_REQUEST"] >> 3
 _RIP = GPR_OFFSET["rip"] >> 3
 _TRAP_FLAG = 0x100
+_PUSHF = 0x9C
 _SYSCALL = b"\x0f\x05"
 _SECOND = 1_000_000_000
+_WORD = (1 << 64) - 1
+_EINTR = 4
+_TEMPLATE = stubs().template("syscall")
+_BEHIND_SYSCALL = len(_TEMPLATE.code) - _TEMPLATE.holes["call"]
+"""From a SYSCALL in the cache to what follows its translation."""
 
 
 class Kicks:
@@ -43,6 +53,9 @@ class Kicks:
         self._deadline = 0.0
         self._timeout: float | None = None
         self._timer: KickTimer | None = None
+        self._stopping: KickTimer | None = None
+        self.on_kick: Callable[[], object] | None = None
+        """Called when the guest has come to a boundary; it may raise."""
         self._begun = 0
         """Cache address of the SYSCALL that the guest is at, if the kernel had begun it."""
 
@@ -54,6 +67,21 @@ class Kicks:
         the guest, it is this that has interrupted the call.
         """
         return bool(self._begun)
+
+    def end_call(self, code: int) -> tuple[int, int]:
+        """Have that system call return EINTR.
+
+        Args:
+            code: cache address of the SYSCALL; 0 if that is not known any more.
+
+        Returns:
+            App and cache address to go on at; what is due behind the instruction is still to come.
+        """
+        gpr = self._engine.guest.gpr
+        gpr.rax = -_EINTR & _WORD
+        gpr.rip += SYSCALL_SIZE
+        self._begun = 0
+        return gpr.rip, code + _BEHIND_SYSCALL if code else 0
 
     def forget_call(self) -> None:
         """The guest has gone on to another system call."""
@@ -74,7 +102,11 @@ class Kicks:
     def request_stop(self, thread: int) -> None:
         """Let the run that is under way on the thread with this kernel id stop."""
         self._engine.guest.words[_STOP_REQUEST] = 1
-        kick(thread)
+        # Again and again: a kick that comes just before the guest waits in a system call is lost.
+        with suppress(OSError):  # the thread has ended meanwhile
+            timer = KickTimer(thread=thread)
+            timer.start(1, _SECOND // 100)
+            self._stopping = timer
 
     def is_wanted(self) -> bool:
         """Whether there may be something to check."""
@@ -87,7 +119,10 @@ class Kicks:
             StopRun: somebody has asked to stop.
             GuestTimeout: the run's time is over.
         """
+        if self.on_kick is not None:
+            self.on_kick()
         words = self._engine.guest.words
+        self._stopping = None
         if words[_STOP_REQUEST]:
             words[_STOP_REQUEST] = 0
             raise StopRun
@@ -113,10 +148,32 @@ class Kicks:
             words[_ENTRY] = code
             words[_STEPPING] = _TRAP_FLAG  # `settle` looks at this, should an exception come
             words[_REASON] = words[_INTERRUPTED_REASON]
-            reason = engine.guest.enter()
+            pushes_flags = self._pushes_flags(code)
+            try:
+                reason = engine.guest.enter()
+            finally:
+                if pushes_flags and words[_FAULT_PC] != code:
+                    pushed = ctypes.c_uint16.from_address(engine.guest.gpr.rsp)
+                    pushed.value &= ~_TRAP_FLAG
             words[_STEPPING] = 0
             if reason != REASON_KICK:
                 return reason, 0
+
+    def _pushes_flags(self, code: int) -> bool:
+        """Whether there is a PUSHF at the cache address *code*: it would show the trap flag."""
+        arena = self._engine.cache.arena_at(code)
+        offset = code - arena.address
+        here = bytes(arena.memory[offset : offset + LONGEST_INSTRUCTION])
+        if _PUSHF not in here:
+            return False
+        instruction = decode(here, 0)
+        if isinstance(instruction, int):
+            return False
+        return (instruction.opcode_map, instruction.opcode, instruction.encoding) == (
+            0,
+            _PUSHF,
+            LEGACY,
+        )
 
     def _boundary(self, code: int) -> tuple[int, int]:
         """Look for an instruction boundary at the cache address *code*.

@@ -9,6 +9,7 @@ dispatcher.
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Iterable, Sequence
 
 from pydbi.host import cpu
 from pydbi.host.memory import map_memory, unmap_memory, view
@@ -56,8 +57,22 @@ class SecondLevel:
         self._words[place] = app
         return True
 
+    def enter_all(self, pads: Iterable[tuple[int, int]]) -> bool:
+        """Enter what is not there yet; False if there is no room for one."""
+        words, mask = self._words, self.entries - 1
+        end = (self.entries + _L2_GUARD - 1) * 2
+        for app, pad in pads:
+            place = ((app >> 15 ^ app) & mask) * 2
+            while words[place]:
+                place += 2
+            if place >= end:
+                return False
+            words[place + 1] = pad
+            words[place] = app
+        return True
+
     def grow(self, pads: dict[int, int], *, keep: bool) -> None:
-        """Move to a larger table and enter all of *pads*.
+        """Move to a larger table, no more than half full, and enter all of *pads*.
 
         Args:
             keep: whether the old one may still be in use, until the next `clear`.
@@ -66,8 +81,10 @@ class SecondLevel:
         entries = self.entries
         while True:
             entries *= 2
+            if entries < len(pads) * 2:
+                continue
             self._resize(entries)
-            if all(self.enter(app, pad) for app, pad in pads.items()):
+            if self.enter_all(pads.items()):
                 break
             unmap_memory(self.address, self._size)
         self._old.append((old_address, old_size))
@@ -134,11 +151,27 @@ class LookupTable:
         """Let indirect branches to *app* enter the landing pad at cache address *pad*."""
         self._pads[app] = pad
         self.prefer(app, pad)
-        full = len(self._pads) * 2 > self.second_level.entries
-        if full or not self.second_level.enter(app, pad):
-            self.second_level.grow(self._pads, keep=self.keeps_tables)
-            for guest in self._guests:
-                self.attach(guest)
+        if self._is_full() or not self.second_level.enter(app, pad):
+            self._grow()
+
+    def enter_all(self, pads: Sequence[tuple[int, int]]) -> None:
+        """Enter many (app address, pad), none of which is known."""
+        self._pads.update(pads)
+        table = TABLE_OFFSET >> 3
+        for guest in self._guests:
+            words = guest.words
+            for app, pad in pads:
+                words[table + (app & 0xFFFF)] = pad
+        if self._is_full() or not self.second_level.enter_all(pads):
+            self._grow()
+
+    def _is_full(self) -> bool:
+        return len(self._pads) * 2 > self.second_level.entries
+
+    def _grow(self) -> None:
+        self.second_level.grow(self._pads, keep=self.keeps_tables)
+        for guest in self._guests:
+            self.attach(guest)
 
     def prefer(self, app: int, pad: int) -> None:
         """Let *pad* have the first-level entry that addresses like *app* share."""

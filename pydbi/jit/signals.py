@@ -168,12 +168,15 @@ guest_threads = GuestThreads()
 class _ThreadEnd:
     """Ends a thread's kicks when the thread's local data goes."""
 
+    _kicks: _ThreadKicks | None = None
+
     def __init__(self) -> None:
         self._kicks = _ThreadKicks()
         guest_threads.add(self._kicks)
 
     def __del__(self) -> None:
-        if guest_threads is not None:  # Python is not ending
+        # Python may be ending, or a signal handler have raised while this was made.
+        if guest_threads is not None and self._kicks is not None:
             guest_threads.remove(self._kicks)
 
 

@@ -165,8 +165,7 @@ def activate(engine: Engine, layer: Layer) -> bool:
     cache.syscall_places.update(zip(indices, places, strict=True))
     cache.syscall_resumes.update(zip(indices, resumes, strict=True))
     cache.blocks += blocks
-    for app, pad in zip(*_columns(layer.pads, 2), strict=True):
-        lookup.enter(app, pad)
+    lookup.enter_all(list(zip(*_columns(layer.pads, 2), strict=True)))
     cache.entries.update(entries)
     engine.stats.note_restored(len(blocks), sum(map(len, layer.starts)))
     return True

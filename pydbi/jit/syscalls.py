@@ -21,6 +21,7 @@ from pydbi.jit.context import (
     SLOT,
     SYSCALL_NUMBERS,
     WAIT_ABORTED,
+    WAIT_BEGUN,
 )
 from pydbi.jit.stubs import stubs
 
@@ -50,7 +51,7 @@ _RAX, _RIP = GPR_OFFSET["rax"] >> 3, GPR_OFFSET["rip"] >> 3
 _WORD = (1 << 64) - 1
 _NUMBER = (1 << 32) - 1
 """The kernel looks at the lower half of rax; the table only at 16 bits."""
-_ENOSYS = 38
+_EINTR, _ENOSYS = 4, 38
 
 
 _NOTHING: Mapping[int, int] = {}
@@ -69,11 +70,14 @@ def make_waiting_call(engine: Engine, number: int, *arguments: int) -> int:
     Others go on meanwhile: Python's threads, and the guest's.
 
     Raises:
-        NotMade: a signal for the guest, or somebody who wants it to stop, came first.
+        NotMade: a signal for the guest, or somebody who wants it to stop, came first; or the
+            kernel would begin it again, for a signal that has come later.
     """
     with engine.sharing.unlocked():
         result = _waiting_call()(engine.guest.address, number, _Words(*arguments))
-    if result == WAIT_ABORTED:
+    if result == WAIT_BEGUN and engine.signals.end_calls():
+        return -_EINTR
+    if result in (WAIT_ABORTED, WAIT_BEGUN):
         raise NotMade
     return result
 

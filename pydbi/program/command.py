@@ -69,6 +69,7 @@ def resolve(path: bytes, arguments: Sequence[bytes], environment: Sequence[bytes
         if line is None:
             return Command(path, tuple(arguments), tuple(environment), executed)
         interpreter, argument = line
+        _check_interpreter(interpreter, path)
         arguments = [interpreter, *argument, path, *arguments[1:]]
         path = interpreter
     raise ProgramError(_ELOOP, executed, f"more than {_DEEPEST} scripts interpret one another")
@@ -88,6 +89,19 @@ def check_executable(path: bytes) -> None:
         raise ProgramError(_EACCES, path, "not a regular file")
     if not os.access(path, os.X_OK, effective_ids=True):
         raise ProgramError(_EACCES, path, "not executable (chmod +x)")
+
+
+def _check_interpreter(path: bytes, script: bytes) -> None:
+    """Return if the interpreter that *script* names is a file that may be executed.
+
+    Raises:
+        ProgramError: it is not.
+    """
+    try:
+        check_executable(path)
+    except ProgramError as error:
+        names = f"{os.fsdecode(script)} names it as its interpreter"
+        raise ProgramError(error.errno or _ENOENT, path, f"{error.reason} ({names})") from None
 
 
 def _first_line(path: bytes) -> tuple[bytes, list[bytes]] | None:
@@ -128,6 +142,8 @@ def encode_environment(env: Environment) -> list[bytes]:
     """Return the variables as NAME=value; None stands for those of this process."""
     if env is None:
         return list(_own_environment())
+    if isinstance(env, (str, bytes, int)) or not hasattr(env, "__iter__"):
+        raise TypeError(f"variables are a mapping, or texts of the form NAME=value, not {env!r}")
     if isinstance(env, Mapping):
         pairs = [(encode(name, "a name"), encode(env[name], "a variable")) for name in env]
         return [name + b"=" + value for name, value in pairs]

@@ -36,10 +36,12 @@ class DiskCache:
 
     Args:
         folder: where its files are; None: there is no such cache.
+        owns_process: whether this process is there for the program only.
     """
 
-    def __init__(self, process: GuestProcess, folder: str | None) -> None:
+    def __init__(self, process: GuestProcess, folder: str | None, owns_process: bool) -> None:
         self._process = process
+        self._owns_process = owns_process
         self._folder = folder
         self._run: _Run | None = None
 
@@ -54,7 +56,7 @@ class DiskCache:
         except OSError as error:
             note("no disk cache: %s", error)
             return
-        with _collecting_nothing():
+        with self._collecting_nothing():
             self._restore(run)
 
     def _restore(self, run: _Run) -> None:
@@ -77,7 +79,7 @@ class DiskCache:
                 run.waiting.remove(layer)
                 if not self._is_same(layer):
                     continue
-                with _collecting_nothing():
+                with self._collecting_nothing():
                     if activate(run.engine, layer):
                         run.live.append(layer)
 
@@ -101,7 +103,7 @@ class DiskCache:
         if run is None or run.pid != os.getpid() or not run.is_valid() or not run.has_news():
             return
         run.is_kept = True
-        with _collecting_nothing():
+        with self._collecting_nothing():
             snapshot = take(run.engine, self._lasting_area, run.compared_pages())
         if snapshot is None:
             return
@@ -113,6 +115,22 @@ class DiskCache:
                 write(run.path, run.key, snapshot)
         except OSError as error:
             note("translations are not kept: %s", error)
+
+    @contextmanager
+    def _collecting_nothing(self) -> Iterator[None]:
+        """Within, no cyclic garbage is looked for: what is made meanwhile stays.
+
+        Where the process is the program's, it is never looked at.
+        """
+        enabled = gc.isenabled()
+        gc.disable()
+        try:
+            yield
+        finally:
+            if self._owns_process:
+                gc.freeze()
+            if enabled:
+                gc.enable()
 
     def _lasting_area(self, app: int) -> tuple[int, int] | None:
         area = self._process.space.mappings.find(app)
@@ -167,18 +185,6 @@ class _Run:
             for place, number in enumerate(layer.pages):
                 pages[number] = layer.code[place * PAGE_SIZE : (place + 1) * PAGE_SIZE]
         return pages
-
-
-@contextmanager
-def _collecting_nothing() -> Iterator[None]:
-    """Within, no cyclic garbage is looked for: what is made meanwhile stays."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 def _is_lasting(area: Area) -> bool:

@@ -93,10 +93,14 @@ class ProgramDispositions(Dispositions):
 
     # A run: the process's dispositions become the guest's, and go back.
 
-    def begin(self) -> None:
-        """Put the guest's dispositions in force."""
+    def begin(self, context: int) -> None:
+        """Put the guest's dispositions in force.
+
+        Args:
+            context: address of that of the guest that this thread is about to run.
+        """
+        self.note_thread(context)
         if self._hosts:  # the process is the program's, and has been all the time
-            self.note_thread()
             return
         self._host_mask = _set_mask(self._guest_mask)
         for signal in range(1, _END):
@@ -111,10 +115,10 @@ class ProgramDispositions(Dispositions):
                 action = self._actions[signal] = Action(SIG_IGN)
             if action is not None or signal < _FIRST_REAL_TIME or host.calls:
                 self._apply(signal, action or Action())
-        self.note_thread()
 
-    def note_thread(self) -> None:
-        """Have signals that another thread gets sent on to this one, which runs the guest."""
+    def note_thread(self, context: int) -> None:
+        """Have signals that another thread gets sent on to this one, which runs that guest."""
+        stubs().guest_actions[1] = context
         stubs().guest_actions[0] = threading.get_native_id()
 
     def on_exec(self) -> None:
@@ -124,10 +128,10 @@ class ProgramDispositions(Dispositions):
                 del self._actions[signal]
                 self._apply(signal, Action())
 
-    def take_process(self) -> None:
+    def take_process(self, context: int) -> None:
         """In a forked child: this process is there for the program only."""
         self._own_process = True
-        self.note_thread()
+        self.note_thread(context)
         for signal in self._pythons - self._actions.keys():
             self._apply(signal, Action())
 

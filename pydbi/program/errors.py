@@ -13,12 +13,15 @@ class ProgramError(PydbiError, OSError):
     Attributes:
         errno: what the kernel would have answered to execve.
         filename: the file that it is about.
+        reason: what is wrong with it.
     """
 
     def __init__(self, number: int, filename: bytes, reason: str) -> None:
-        super().__init__(f"{os.fsdecode(filename)}: {reason}")
+        name = os.fsdecode(filename)
+        super().__init__(f"{name}: {reason}" if name else reason)
         self.errno = number
-        self.filename = os.fsdecode(filename)
+        self.filename = name
+        self.reason = reason
         self._arguments = (number, filename, reason)
 
     def __str__(self) -> str:

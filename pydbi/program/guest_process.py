@@ -91,7 +91,7 @@ class GuestProcess:
         self._tell = tell
         self.space = space = AddressSpace(_fixed_place(images[0]))
         self.modules = modules = Modules(space.mappings)
-        self.disk_cache = DiskCache(self, settings.cache_folder)
+        self.disk_cache = DiskCache(self, settings.cache_folder, settings.own_process)
         space.on_code, space.on_unmap = self._on_code, modules.on_unmap
         try:
             self.loaded = load(space, command, images)
@@ -181,7 +181,7 @@ class GuestProcess:
             self._guest = None
         elif not self._begun:
             self._enter_surroundings()
-        self._dispositions.begin()
+        self._dispositions.begin(self.engine.sharing.main.guest.address)
 
     def _enter_surroundings(self) -> None:
         self._begun = True
@@ -226,7 +226,7 @@ class GuestProcess:
             if self._host is not None:
                 self._host.drop()  # or a pipe that the guest closes would stay open
                 self._host = None
-            self._dispositions.take_process()
+            self._dispositions.take_process(self.engine.guest.address)
         self._tell("fork", child)
 
     def _before_exec(self) -> bool:

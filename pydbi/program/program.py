@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from typing import NoReturn
+from typing import NoReturn, TypeVar
 
 from pydbi.errors import DecodeError, GuestFault, ReentryError
 from pydbi.program import command as commands
@@ -23,6 +23,7 @@ from pydbi.types import Options
 _NOWHERE = -1
 """Where a run is to stop: no address, so it runs to the program's end."""
 _SIGILL = 4
+_Tick = TypeVar("_Tick", bound="Callable[[Program], object]")
 
 
 class Program(Events):
@@ -90,6 +91,7 @@ class Program(Events):
                 os.fchdir(way_back)
                 os.close(way_back)
         self.fault: GuestFault | DecodeError | None = None
+        self._ticks: list[Callable[[Program], object]] = []
         self._closed = False
         self.vm = ProgramVM(self, self._process, options)
         self._process.threads.leave_process = self._leave
@@ -124,6 +126,19 @@ class Program(Events):
     def refused(self) -> Mapping[str, int]:
         """How often system calls were refused that pydbi does not do, by name."""
         return self._process.refused.counts
+
+    def on_tick(self, callback: _Tick) -> _Tick:
+        """Call ``callback(program)`` every few milliseconds that its first thread computes.
+
+        That is between two instructions. What it raises comes out of `run`, which can go on.
+        """
+        self._ticks.append(callback)
+        self._engine.dispatcher.call_on_kicks(self._tick)
+        return callback
+
+    def _tick(self) -> None:
+        for callback in self._ticks:
+            callback(self)
 
     # Running.
 

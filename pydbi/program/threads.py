@@ -168,6 +168,7 @@ class Threads:
         if thread is sharing.main:
             if sharing.active:
                 self._see_off(thread)
+                self._engine.signals.retire()
                 sharing.finish(thread)
             if self._ending.status is None:
                 self._ending.come(status)

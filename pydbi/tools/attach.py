@@ -13,7 +13,8 @@ from contextlib import contextmanager
 
 import pydbi
 from pydbi.tools.injection import Caller, Injection
-from pydbi.tools.options import CommandParser, UsageError, report
+from pydbi.tools.messages import report
+from pydbi.tools.options import CommandParser, UsageError
 from pydbi.tools.remote import AttachError, RemoteProcess
 from pydbi.tools.tracee import borrow_thread
 
@@ -29,12 +30,13 @@ def _parser() -> CommandParser:
     parser = CommandParser(
         "attach",
         description="Run a Python script inside a running process, on a thread of its own.",
-        epilog="The script's output is the process's. It ends when the script's last line is "
-        "executed; hooks that it has made stay. Exit status: 1 if it has raised an exception.",
+        epilog="The script's output is the process's. The command ends when the script's last\n"
+        "line is executed; hooks that it has made stay. Exit status: 1 if the script has\n"
+        "raised an exception.",
     )
     parser.add_argument("pid", type=int, help="the process")
     parser.add_argument("script", help="path of the script")
-    parser.add_argument("arguments", nargs="*", help="sys.argv[1:] of the script")
+    parser.add_argument("arguments", nargs="*", default=[], help="sys.argv[1:] of the script")
     parser.add_argument(
         "--injector",
         choices=["ptrace", "frida"],

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import ctypes
-import traceback
 from typing import Any
 
-from pydbi.tools.script import execute_script
+from pydbi.tools.script import execute_script, failure
 
 _reports: list[Any] = []
 """They are read from outside, some time later."""
@@ -25,8 +24,8 @@ def run_script(path: str, arguments: list[str], report: int) -> None:
     except SystemExit as end:
         if end.code not in (None, 0):
             _report(report, f"the script has ended with {end.code!r}")
-    except BaseException:
-        _report(report, traceback.format_exc())
+    except BaseException as error:
+        _report(report, failure(error))
 
 
 def _report(place: int, text: str) -> None:

@@ -13,7 +13,14 @@ import pydbi
 from pydbi.host.elf import symbolizer
 from pydbi.jit.syscalls import SYSCALL_SIZE
 from pydbi.tools.library_call import ARGUMENT_HELP, RESULTS
-from pydbi.tools.options import Messages, UsageError, parse_command, target_parser
+from pydbi.tools.messages import Messages
+from pydbi.tools.options import (
+    UsageError,
+    messages_of,
+    not_negative,
+    parse_command,
+    target_parser,
+)
 from pydbi.tools.progress import Progress
 from pydbi.tools.targets import run_target
 from pydbi.tuples import NamedTuple
@@ -53,7 +60,7 @@ class CountTool:
         self._by = by
         self._top = top
         self._known: dict[tuple[int, int], _Sequence] = {}
-        self._progress = Progress(messages, "sequences of instructions")
+        self._progress = Progress(messages)
         self._gone: list[_Sequence] = []
         self._events = 0
         self._is_child = False
@@ -68,7 +75,8 @@ class CountTool:
     def begin_child(self) -> None:
         """A child is not counted: its parent's figures are its own."""
         self._is_child = True
-        self._progress.end()
+        self._progress.leave_to_parent()
+        self._messages.leave_to_parent()
 
     def forget_code(self) -> None:
         """Let other code at the same addresses be counted apart."""
@@ -106,8 +114,8 @@ class CountTool:
         sequence.times += 1
         self._latest = sequence
         self._events += 1
-        if not self._events & _LOOK_AT_CLOCK:
-            self._progress.show(self._events)
+        if not self._events & _LOOK_AT_CLOCK and self._progress.is_due():
+            self._progress.show(f"{self._events:,} sequences of instructions")
         return pydbi.CONTINUE
 
     def end(self, ending: str | None) -> None:
@@ -162,20 +170,23 @@ def main(arguments: Sequence[str]) -> int:
     """Run the command with *arguments* and return the exit status."""
     parser = target_parser(
         "count",
-        description="Run a program, or call a function of a shared library, and count the "
+        description="Run a program, or call a function of a shared library, and count the\n"
         "instructions it executes, of all modules unless some are named.",
-        epilog="The figures go to standard error; what a program prints is its own, and its exit "
-        "status is returned.\nForked children run along and are not counted.\n\n" + ARGUMENT_HELP,
+        epilog="The figures go to standard error; what a program prints is its own, and its\n"
+        "exit status is returned. Forked children run along and are not counted.\n\n"
+        + ARGUMENT_HELP,
     )
     parser.add_argument(
         "--by", choices=["module", "function", "none"], default="module", help="what to sum up by"
     )
-    parser.add_argument("--top", type=int, default=20, help="lines of the table (0: all)")
-    parser.add_argument("--result", choices=list(RESULTS), default="auto", help="see below")
+    parser.add_argument(
+        "--top", type=not_negative, default=20, metavar="N", help="lines of the table (0: all)"
+    )
+    parser.add_argument("--result", choices=list(RESULTS), help="see below")
     try:
         command = parse_command(parser, arguments)
         options = command.options
-        messages = Messages.for_command("count", command)
+        messages = messages_of("count", command)
         tool = CountTool(messages, options.by, options.top)
         return run_target(command, tool, messages, everything=True)
     except UsageError as error:

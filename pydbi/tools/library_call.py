@@ -30,7 +30,8 @@ arguments of a library's function:
   Words that begin with - go behind a --, decimal numbers excepted.
 
 result types:
-  auto           an unsigned 64-bit integer, and the text at it if it is the address of one
+  auto           an unsigned 64-bit integer, and the text at it if it is the address of one;
+                 as a double, too, if the function was given one
   int, uint      32 bits, signed and unsigned
   long, ulong    64 bits, signed and unsigned
   float, double  a floating-point number
@@ -88,7 +89,9 @@ def find_function(library: str, function: str) -> int:
     try:
         loaded = ctypes.CDLL(library)
     except OSError as error:
-        raise UsageError(f"cannot load {library}: {error}") from error
+        reason = str(error).removeprefix(f"{library}: ")
+        hint = "; a program stands behind --" if "executable" in reason else ""
+        raise UsageError(f"cannot load {library}: {reason}{hint}") from error
     try:
         symbol = getattr(loaded, function)
     except AttributeError:
@@ -159,7 +162,8 @@ class FunctionTarget:
 
     def __init__(self, words: Sequence[str], result: str) -> None:
         if len(words) < 2:
-            raise UsageError("a library and a function are due, or -- and a program")
+            alone = f"{words[0]} is no command: " if words else ""
+            raise UsageError(f"{alone}a library and a function are due, or -- and a program")
         library, function, *arguments = words
         self._call = parse_arguments(arguments)
         self._result = result
@@ -202,4 +206,9 @@ class FunctionTarget:
             xmm0 = bytes(fpr.xmm0)
         finally:
             pydbi.alignedFree(stack)
-        return RESULTS[self._result](rax, xmm0) if complete else "none, it was stopped"
+        if not complete:
+            return "none, it was stopped"
+        text = RESULTS[self._result](rax, xmm0)
+        if self._result == "auto" and call.floats:
+            text += f", as a double {RESULTS['double'](rax, xmm0)}"
+        return text

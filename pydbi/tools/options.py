@@ -1,13 +1,13 @@
-"""What the commands share: options, the target behind them, and messages on standard error."""
+"""What the commands share: options, and the target behind them."""
 
 from __future__ import annotations
 
 import argparse
 import os
-import sys
 from collections.abc import Sequence
-from typing import NoReturn, TextIO
+from typing import Any, NoReturn
 
+from pydbi.tools.messages import Messages, report
 from pydbi.tuples import NamedTuple
 
 
@@ -39,9 +39,13 @@ class CommandParser(argparse.ArgumentParser):
         """Raise UsageError."""
         raise UsageError(f"{message} (--help tells more)")
 
+    def print_help(self, file: Any = None) -> None:
+        """Print the help; that it cannot be written is not passed over, as argparse does."""
+        print(self.format_help(), end="", file=file, flush=True)
+
     def report(self, error: UsageError) -> None:
         """Print what is wrong with the command."""
-        print(f"{self.prog}: error: {error}", file=sys.stderr)
+        report(self.prog.removeprefix("pydbi "), f"error: {error}")
 
 
 def target_parser(command: str, *, description: str, epilog: str) -> CommandParser:
@@ -61,6 +65,7 @@ def target_parser(command: str, *, description: str, epilog: str) -> CommandPars
     parser.add_argument(
         "--module",
         action="append",
+        type=os.path.basename,
         default=[],
         metavar="NAME",
         help="this module's instructions (file name, as libc.so.6; can be repeated)",
@@ -72,6 +77,17 @@ def target_parser(command: str, *, description: str, epilog: str) -> CommandPars
     )
     parser.add_argument("--quiet", action="store_true", help="no messages, no progress display")
     return parser
+
+
+def not_negative(text: str) -> int:
+    """Return the number that *text* is, for an option.
+
+    Raises:
+        ArgumentTypeError: it is none, or negative.
+    """
+    if not (text.isascii() and text.isdigit()):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number from 0 on")
+    return int(text)
 
 
 class Command(NamedTuple):
@@ -96,67 +112,17 @@ def parse_command(parser: CommandParser, arguments: Sequence[str]) -> Command:
     behind = words[place + 1 :]
     if options.words or place == len(words):
         options.words += behind
+        if options.follow_exec:
+            raise UsageError("--follow-exec is for programs, which stand behind --")
         return Command(options, [])
     if not behind:
         raise UsageError("no program given behind -- (--help tells more)")
+    if options.result:
+        raise UsageError("--result is for functions of libraries; a program has an exit status")
     return Command(options, behind)
 
 
-def report(command: str, message: str) -> None:
-    """Print a message of a command on standard error."""
-    print(f"pydbi {command}: {message}", file=sys.stderr)
-
-
-class Messages:
-    """A command's messages, on the standard error that it was started with.
-
-    A program that runs in the same process may close or redirect its own.
-
-    Args:
-        command: the command's name.
-        wanted: whether there are to be any.
-        descriptor: where they go.
-    """
-
-    def __init__(self, command: str, wanted: bool = True, descriptor: int = 2) -> None:
-        self.command = command
-        self.wanted = wanted
-        self._descriptor = descriptor
-
-    @classmethod
-    def for_command(cls, name: str, command: Command) -> Messages:
-        """Return the messages of a command with these options."""
-        descriptor = 2
-        if command.program:
-            from pydbi.program.descriptor_calls import move_high
-
-            descriptor = move_high(2)
-        return cls(name, not command.options.quiet, descriptor)
-
-    @property
-    def is_terminal(self) -> bool:
-        """Whether somebody is looking."""
-        return os.isatty(self._descriptor)
-
-    def open(self) -> TextIO:
-        """Return a file that writes to the same place, and leaves it open."""
-        return os.fdopen(self._descriptor, "w", closefd=False)
-
-    def say(self, text: str) -> None:
-        """Write lines, if messages are wanted."""
-        if self.wanted:
-            self.write(f"pydbi {self.command}: {text}\n")
-
-    def write(self, text: str) -> None:
-        """Write *text* as it is, wanted or not."""
-        self.write_bytes(text.encode(errors="backslashreplace"))
-
-    def write_bytes(self, data: bytes) -> None:
-        """Write *data* as it is."""
-        write_all(self._descriptor, data)
-
-
-def write_all(descriptor: int, data: bytes) -> None:
-    """Write *data* to a descriptor."""
-    while data:
-        data = data[os.write(descriptor, data) :]
+def messages_of(name: str, command: Command) -> Messages:
+    """Return the messages of a command with these options."""
+    wanted = not command.options.quiet
+    return Messages.beside_program(name, wanted) if command.program else Messages(name, wanted)

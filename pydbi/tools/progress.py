@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from time import monotonic
 from typing import Any
 
-from pydbi.tools.options import Messages
+from pydbi.tools.messages import Messages
 
 _BEGIN = 2.0
 """Seconds before the first sign of life."""
@@ -17,41 +18,56 @@ class Progress:
     """Shows how far a run has come, while somebody looks at a terminal.
 
     With rich (``pip install 'pydbi[terminal]'``) it is one line that changes, else a line now and
-    then. Call `show` often: it looks at the clock, and mostly does nothing.
+    then. Ask `is_due` often: it looks at the clock, and is mostly False.
 
     Args:
         messages: where it is shown, and whether.
-        what: what is counted: ``"instructions"``.
+
+    Attributes:
+        shown: whether anything is to be shown.
     """
 
-    def __init__(self, messages: Messages, what: str) -> None:
+    def __init__(self, messages: Messages) -> None:
         self._messages = messages
-        self._what = what
-        self._shown = messages.wanted and messages.is_terminal
+        self.shown = messages.wanted and messages.is_terminal
         self._begin = monotonic()
         self._next = self._begin + _BEGIN
         self._live: Any = None
 
-    def show(self, count: int) -> None:
-        """Show that *count* of them are done, if it is time."""
+    def is_due(self) -> bool:
+        """Whether it is time to `show` how far the run is."""
+        return self.shown and monotonic() >= self._next
+
+    def show(self, done: str) -> None:
+        """Show what is *done*, and since when the run goes on."""
         now = monotonic()
-        if not self._shown or now < self._next:
-            return
-        text = f"{count:,} {self._what}, {now - self._begin:.0f} s"
+        text = f"{done}, {now - self._begin:.0f} s"
         if self._live is None:
             self._live = _live_line(self._messages) or False
         if self._live:
             self._next = now + _PERIOD
-            self._live.update(self._live.console.render_str(text, highlight=False), refresh=True)
+            with suppress(OSError):  # the terminal has gone
+                line = self._live.console.render_str(text, highlight=False)
+                self._live.update(line, refresh=True)
         else:
             self._next = now + _PLAIN_PERIOD
             self._messages.say(text)
 
+    def hide(self) -> None:
+        """Take the line away until it is shown again."""
+        if self._live:
+            with suppress(OSError):
+                self._live.stop()
+            self._live = None
+
     def end(self) -> None:
         """Take the line away."""
-        if self._live:
-            self._live.stop()
-        self._shown = False
+        self.hide()
+        self.shown = False
+
+    def leave_to_parent(self) -> None:
+        """Show nothing more in a forked child; the line is its parent's."""
+        self.shown, self._live = False, None
 
 
 def _live_line(messages: Messages) -> Any:
@@ -65,4 +81,5 @@ def _live_line(messages: Messages) -> Any:
     console = Console(file=messages.open())
     live = Live(console=console, auto_refresh=False, transient=True)
     live.start()
+    console.show_cursor(True)  # what is killed cannot do that
     return live

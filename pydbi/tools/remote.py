@@ -31,10 +31,14 @@ class RemoteProcess:
             self.mappings = read_mappings(pid)
         except FileNotFoundError:
             raise AttachError(f"there is no process {pid}") from None
+        except ProcessLookupError:
+            raise AttachError(_without_memory(pid)) from None
         except PermissionError:
             raise AttachError(_not_permitted(pid)) from None
         if not self.mappings:
-            raise AttachError(f"process {pid} has no memory: it is a kernel thread, or has ended")
+            raise AttachError(_without_memory(pid))
+        if _state(pid) == "T":
+            raise AttachError(f"process {pid} is stopped: let it go on first (kill -CONT {pid})")
 
     def close(self) -> None:
         """Let go of it."""
@@ -124,6 +128,19 @@ class RemoteProcess:
 def is_c_library(name: str) -> bool:
     """Whether a file of this base name holds the C library or the dynamic linker."""
     return name.startswith(("libc.so", "libc-", "ld-linux", "ld-musl", "ld-2"))
+
+
+def _without_memory(pid: int) -> str:
+    return f"process {pid} has no memory: it is a kernel thread, or has ended"
+
+
+def _state(pid: int) -> str:
+    """Return the letter that proc(5) lists, S for one that sleeps; empty if there is no process."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as file:
+            return file.read().rpartition(") ")[2][:1]  # behind its name, which may be anything
+    except OSError:
+        return ""
 
 
 def _not_permitted(pid: int) -> str:

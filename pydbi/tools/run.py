@@ -7,35 +7,35 @@ signal. Options are read by hand: argparse takes longer to import than most prog
 from __future__ import annotations
 
 import gc
-import os
-import sys
 from collections.abc import Sequence
+from functools import partial
 from typing import NoReturn
 
-from pydbi.program import Program, ProgramError
-from pydbi.program.descriptor_calls import move_high
+from pydbi.program import Program
 from pydbi.program.surroundings import leave
+from pydbi.tools.messages import Messages, first_line, report
 from pydbi.tuples import NamedTuple
 
 _USAGE = """\
-usage: python -m pydbi run [options] [--] PROGRAM [ARGUMENT ...]
+usage: pydbi run [options] [--] PROGRAM [ARGUMENT ...]
 
 Run a program under pydbi. Its exit status is returned; messages go to standard error.
 
 options:
-  --quiet            no messages
+  --progress         show on the terminal, while the program computes, how long it runs and
+                     how many blocks were translated
   --stats            say at the end what the engine did
+  --quiet            no messages, but for those asked for by --stats
   --follow-exec      what the program and its children execute runs under pydbi, too
   --no-cache         do not use translations of earlier runs, and keep none; the environment
                      variable PYDBI_CACHE names the folder where they are kept, or is "off"
-  --help             this text"""
-_FLAGS = ("--quiet", "--stats", "--follow-exec", "--no-cache")
-_ENOENT = 2
+  -h, --help         this text"""
+_FLAGS = ("--progress", "--stats", "--quiet", "--follow-exec", "--no-cache")
+_HELP = ("-h", "--help")
 _GARBAGE = 50_000
 """Objects after which cyclic garbage is looked for: beginning a program makes many and no garbage,
 and a search among them takes longer than most of the other things that are done here."""
-_NOT_FOUND, _NOT_EXECUTABLE, _USAGE_STATUS = 127, 126, 2
-"""Exit statuses, as shells have them."""
+_USAGE_STATUS = 2
 
 
 class _UsageError(Exception):
@@ -59,33 +59,14 @@ def _parse(arguments: Sequence[str]) -> _Options:
         option = rest.pop(0)
         if option == "--":
             break
+        if option in _HELP:
+            return _Options(frozenset(_HELP), [])
         if option not in _FLAGS:
             raise _UsageError(f"unknown option {option}")
         flags.add(option)
     if not rest:
         raise _UsageError("no program given")
     return _Options(frozenset(flags), rest)
-
-
-class _Messages:
-    """Messages on this process's standard error, whatever the program does with its own."""
-
-    def __init__(self, wanted: bool) -> None:
-        try:
-            self._descriptor = move_high(2) if wanted else -1
-        except OSError:  # there is none
-            self._descriptor = -1
-
-    def write(self, text: str) -> None:
-        """Write a line."""
-        if self._descriptor >= 0:
-            os.write(self._descriptor, f"pydbi run: {text}\n".encode(errors="backslashreplace"))
-
-    def on_fork(self, _: Program, child: int) -> None:
-        """In a child: close it, or a pipe that it is would stay open."""
-        if child == 0 and self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -95,33 +76,70 @@ def main(arguments: Sequence[str]) -> int:
         The exit status, if no program was run.
     """
     gc.set_threshold(_GARBAGE)
-    if list(arguments[:1]) in (["--help"], ["-h"]):
+    try:
+        flags, command = _parse(arguments)
+    except _UsageError as error:
+        report("run", f"error: {error} (--help tells more)")
+        return _USAGE_STATUS
+    if not command:
         print(_USAGE)
         return 0
+    quiet = "--quiet" in flags
+    if quiet and "--stats" not in flags:
+        messages = Messages("run", wanted=False)  # without a descriptor that the program would see
+    else:
+        messages = Messages.beside_program("run", not quiet)
+    follow, cached = "--follow-exec" in flags, "--no-cache" not in flags
     try:
-        options = _parse(arguments)
-        messages = _Messages("--quiet" not in options.flags)
-        follow = "--follow-exec" in options.flags
-        cached = "--no-cache" not in options.flags
-        program = Program(options.command, follow_exec=follow, own_process=True, disk_cache=cached)
-    except _UsageError as error:
-        print(f"pydbi run: error: {error} (--help tells more)", file=sys.stderr)
-        return _USAGE_STATUS
-    except ProgramError as error:
-        print(f"pydbi run: {error}", file=sys.stderr)
-        return _NOT_FOUND if error.errno == _ENOENT else _NOT_EXECUTABLE
-    return _execute(program, messages, "--stats" in options.flags)
+        program = Program(command, follow_exec=follow, own_process=True, disk_cache=cached)
+    except OSError as error:
+        from pydbi.tools.loading import report_not_loaded
+
+        return report_not_loaded(messages, error)
+    return _execute(program, messages, flags)
 
 
-def _execute(program: Program, messages: _Messages, wants_stats: bool) -> NoReturn:
+def _execute(program: Program, messages: Messages, flags: frozenset[str]) -> NoReturn:
     """Run the program, and end this process as it has ended."""
-    program.on_fork(messages.on_fork)
-    if wants_stats:
-        program.on_exit(lambda program, status: messages.write(_stats(program)))
+    if "--progress" in flags:
+        _show_progress(program, messages)
+    program.on_fork(partial(_on_fork, messages))
+    if "--stats" in flags:
+        program.on_exit(lambda program, _: messages.write(f"pydbi run: {_stats(program)}\n"))
     status = program.run()
     if program.fault is not None:
-        messages.write(str(program.fault).partition("\n")[0])
+        messages.say(first_line(program.fault))
     leave(status or 0)
+
+
+def _on_fork(messages: Messages, _: Program, child: int) -> None:
+    if child == 0:
+        messages.leave_to_parent()
+
+
+def _show_progress(program: Program, messages: Messages) -> None:
+    """Show how far the program is while it computes."""
+    from pydbi.tools.progress import Progress
+
+    progress = Progress(messages)
+    if not progress.shown:
+        return
+
+    def on_tick(program: Program) -> None:
+        if progress.is_due():
+            stats = program.vm.stats
+            kept = f" and {stats.restored_blocks:,} kept ones" if stats.restored_blocks else ""
+            progress.show(f"{stats.blocks:,} blocks translated{kept}")
+
+    def on_fork(_: Program, child: int) -> None:
+        if child == 0:
+            progress.leave_to_parent()
+
+    program.on_tick(on_tick)
+    program.on_fork(on_fork)
+    program.on_exit(lambda program, _: progress.end())
+    for name in ("execve", "execveat"):  # another program has the terminal from there
+        program.addSyscallCB(name, before=lambda vm, call: progress.hide())
 
 
 def _stats(program: Program) -> str:

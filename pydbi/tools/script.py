@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 from types import ModuleType
 
+import pydbi
+
+_OWN = os.path.join(os.path.dirname(os.path.abspath(pydbi.__file__)), "")
 _kept: list[ModuleType] = []
 """Their functions are called as long as the process lives."""
 
@@ -34,3 +38,21 @@ def execute_script(path: str, arguments: Sequence[str]) -> ModuleType:
         source = file.read()
     exec(compile(source, path, "exec"), script.__dict__)
     return script
+
+
+def failure(error: BaseException) -> str:
+    """Return an exception that a script has raised as a traceback of the script's own lines.
+
+    What pydbi does between them is left out.
+    """
+    shown = traceback.TracebackException.from_exception(error)
+    seen: set[int] = set()
+    pending: list[traceback.TracebackException | None] = [shown]
+    while pending:
+        one = pending.pop()
+        if one is not None and id(one) not in seen:
+            seen.add(id(one))
+            theirs = [line for line in one.stack if not line.filename.startswith(_OWN)]
+            one.stack = traceback.StackSummary.from_list(theirs)
+            pending += [one.__cause__, one.__context__]
+    return "".join(shown.format())

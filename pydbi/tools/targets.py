@@ -11,14 +11,11 @@ from pydbi.host.elf import symbolizer
 from pydbi.program.modules import answers_to
 from pydbi.program.surroundings import leave
 from pydbi.tools.library_call import FunctionTarget, read_text
-from pydbi.tools.options import Command, Messages
+from pydbi.tools.messages import Messages, first_line, signal_name
+from pydbi.tools.options import Command
 
 if TYPE_CHECKING:
     from pydbi.program import Module, Program, Syscall
-
-_ENOENT = 2
-_NOT_FOUND, _NOT_EXECUTABLE = 127, 126
-"""Exit statuses, as shells have them."""
 
 
 class Tool(Protocol):
@@ -63,7 +60,7 @@ def run_target(command: Command, tool: Tool, messages: Messages, *, everything: 
 
 def _run_function(command: Command, tool: Tool, messages: Messages, everything: bool) -> int:
     options = command.options
-    target = FunctionTarget(options.words, options.result)
+    target = FunctionTarget(options.words, options.result or "auto")
     vm = pydbi.VM()
     target.instrument(vm, options.module, options.all or (everything and not options.module))
     tool.begin(vm)
@@ -82,15 +79,15 @@ def _run_function(command: Command, tool: Tool, messages: Messages, everything: 
 
 
 def _run_program(command: Command, tool: Tool, messages: Messages, everything: bool) -> NoReturn:
-    from pydbi.program import Program, ProgramError
+    from pydbi.program import Program
+    from pydbi.tools.loading import report_not_loaded
 
     try:
         program = Program(
             command.program, own_process=True, follow_exec=command.options.follow_exec
         )
-    except ProgramError as error:
-        messages.write(f"pydbi {messages.command}: {error}\n")
-        leave(_NOT_FOUND if error.errno == _ENOENT else _NOT_EXECUTABLE)
+    except OSError as error:
+        leave(report_not_loaded(messages, error))
     watched = _Watched(program, tool, messages)
     options = command.options
     if not options.follow_exec:
@@ -106,7 +103,7 @@ def _run_program(command: Command, tool: Tool, messages: Messages, everything: b
         leave(1)
     if program.fault is not None:
         messages.say(first_line(program.fault))
-    tool.end(f"exit status {status}" if status >= 0 else f"ended by signal {-status}")
+    tool.end(f"exit status {status}" if status >= 0 else f"ended by {signal_name(-status)}")
     watched.explain()
     leave(status)
 
@@ -160,8 +157,10 @@ class _Watched:
         if missing:
             there = ", ".join(dict.fromkeys(module.name for module in self._loaded))
             reason = f"no module {' or '.join(missing)} was loaded; there were: {there}"
-        else:
+        elif self._names:
             reason = f"no code of {' or '.join(self._names)} was executed"
+        else:
+            reason = "not one instruction was executed"
         self._messages.say(f"nothing was instrumented: {reason}")
 
     def _on_load(self, _: Program, module: Module) -> None:
@@ -178,9 +177,6 @@ class _Watched:
         self._tool.flush()
         path = read_text(call.arguments[0 if call.name == "execve" else 1]) or b""
         if not self._is_child and os.path.isfile(path) and os.access(path, os.X_OK):
-            self._tool.end(f"goes on natively as {os.fsdecode(path)}")
-
-
-def first_line(error: BaseException) -> str:
-    """Return the first line of an error's message; a fault's has more."""
-    return str(error).partition("\n")[0]
+            self._tool.end(
+                f"goes on natively as {os.fsdecode(path)} (--follow-exec sees that, too)"
+            )

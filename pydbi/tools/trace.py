@@ -13,11 +13,22 @@ from functools import partial
 
 import pydbi
 from pydbi.tools.library_call import ARGUMENT_HELP, RESULTS
-from pydbi.tools.options import Messages, UsageError, parse_command, target_parser, write_all
+from pydbi.tools.messages import Messages, write_all
+from pydbi.tools.options import (
+    Command,
+    UsageError,
+    messages_of,
+    parse_command,
+    target_parser,
+)
 from pydbi.tools.progress import Progress
 from pydbi.tools.targets import run_target
 
 _LINES_AT_ONCE = 4096
+
+
+class OutputError(pydbi.PydbiError):
+    """The trace cannot be written."""
 
 
 class TraceTool:
@@ -38,7 +49,7 @@ class TraceTool:
         only_counts: bool = False,
     ) -> None:
         self._write = write
-        self._progress = Progress(messages, "instructions")
+        self._progress = Progress(messages)
         self._summarize = summarize
         self._only_counts = only_counts
         self._written = 0
@@ -58,7 +69,7 @@ class TraceTool:
     def begin_child(self) -> None:
         """What its parent has noted, the parent writes."""
         self._pending.clear()
-        self._progress.end()
+        self._progress.leave_to_parent()
 
     def forget_code(self) -> None:
         """Other code may come to lie where some was."""
@@ -79,11 +90,22 @@ class TraceTool:
         return pydbi.CONTINUE
 
     def flush(self) -> None:
-        """Write what was noted so far."""
+        """Write what was noted so far.
+
+        Raises:
+            BrokenPipeError: the reader has gone.
+            OutputError: it cannot be written.
+        """
         lines, self._pending = self._pending, []
         self._written += len(lines)
-        self._write(b"".join(lines))
-        self._progress.show(self._written)
+        try:
+            self._write(b"".join(lines))
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise OutputError(f"cannot write the trace: {error.strerror}") from None
+        if self._progress.is_due():
+            self._progress.show(f"{self._written:,} instructions")
 
     def end(self, ending: str | None) -> None:
         """Write the rest, and the summary."""
@@ -125,25 +147,20 @@ def main(arguments: Sequence[str]) -> int:
     """
     parser = target_parser(
         "trace",
-        description="Run a program, or call a function of a shared library, and print each "
-        "instruction it executes:\nthose of its own module, unless others are named.",
-        epilog="A program's trace goes to standard error or to a file; what it prints is its own, "
-        "and its exit status is returned.\nA function's trace, and its result, go to standard "
-        "output.\n\n" + ARGUMENT_HELP,
+        description="Run a program, or call a function of a shared library, and print each\n"
+        "instruction it executes: those of its own module, unless others are named.",
+        epilog="A program's trace goes to standard error or to a file; what it prints is its own,\n"
+        "and its exit status is returned. A function's trace, and its result, go to\n"
+        "standard output.\n\n" + ARGUMENT_HELP,
     )
     parser.add_argument("--count", action="store_true", help="only count the instructions")
     parser.add_argument("--output", metavar="FILE", help="where the trace goes")
-    parser.add_argument("--result", choices=list(RESULTS), default="auto", help="see below")
+    parser.add_argument("--result", choices=list(RESULTS), help="see below")
     try:
         command = parse_command(parser, arguments)
         options = command.options
-        messages = Messages.for_command("trace", command)
-        if options.output:
-            write = _to_file(options.output)
-        elif command.program:
-            write = messages.write_bytes
-        else:
-            write = sys.stdout.buffer.write
+        messages = messages_of("trace", command)
+        write = _writer(command, messages)
         tool = TraceTool(
             write,
             messages,
@@ -154,6 +171,17 @@ def main(arguments: Sequence[str]) -> int:
     except UsageError as error:
         parser.report(error)
         return 2
+
+
+def _writer(command: Command, messages: Messages) -> Callable[[bytes], object]:
+    """Return what writes the trace to where it belongs."""
+    if command.options.output:
+        return _to_file(command.options.output)
+    if command.program:
+        return messages.write_bytes
+    if sys.stdout is None:
+        raise UsageError("standard output is closed: name a file with --output")
+    return sys.stdout.buffer.write
 
 
 def _to_file(path: str) -> Callable[[bytes], object]:

@@ -87,6 +87,11 @@ def test_results_are_the_native_ones(arguments: tuple[str, ...], result: str) ->
     assert trace("--count", *arguments)[-1] == f"result: {result}"
 
 
+def test_results_of_floating_point_functions() -> None:
+    """By default what may be a double is shown as one, too."""
+    assert trace("--count", "libm.so.6", "sqrt", "2.25")[-1].endswith(", as a double 1.5")
+
+
 def test_stack_arguments_reach_a_variadic_function() -> None:
     """The seventh argument and further ones are passed on the stack, floats in registers."""
     done = pydbi(
@@ -96,7 +101,7 @@ def test_stack_arguments_reach_a_variadic_function() -> None:
     assert done.returncode == 0, done.stderr
     # The C library has a buffer of its own: its text may come before or after Python's.
     assert "1 2 3 4 5 6 7.25|" in done.stdout
-    assert "result: 17 (0x11)\n" in done.stdout
+    assert "result: 17 (0x11), as a double " in done.stdout
 
 
 def test_other_modules_are_shown_on_request() -> None:
@@ -108,6 +113,7 @@ def test_other_modules_are_shown_on_request() -> None:
 
     assert modules() == {"libz.so.1"}
     assert modules("--module", "libc.so.6") == {"libz.so.1", "libc.so.6"}
+    assert modules("--module", "/any/where/libc.so.6") == {"libz.so.1", "libc.so.6"}
     assert modules("--all") >= {"libz.so.1", "libc.so.6"}
 
 
@@ -139,7 +145,9 @@ def test_guest_fault_is_one_line() -> None:
     """A fault of the function is one line that says what happened, and exit status 1."""
     done = pydbi("trace", "libc.so.6", "strlen", "16", "--result", "int")
     assert done.returncode == 1, done
-    assert re.fullmatch("pydbi trace: the guest got SIGSEGV .* accessing 0x10;.*\n", done.stderr)
+    assert re.fullmatch(
+        "pydbi trace: the guest got SIGSEGV .*, accessing 0x10, in libc.*\n", done.stderr
+    )
     # What was executed until then has been printed, up to the instruction that failed.
     lines = done.stdout.splitlines()
     assert lines

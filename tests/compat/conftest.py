@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.compat.harness import Guest
+from tests.compat.transfer_guest import TransferGuest
 from tests.vm.forked import run_forked
 
 TIMEOUT = 20
@@ -35,6 +36,12 @@ def qbdi(request: pytest.FixtureRequest) -> Any:
 def guest(qbdi: Any) -> Callable[..., Guest]:
     """`harness.Guest` with the module under test: ``guest("inc rax")``."""
     return functools.partial(Guest, qbdi)
+
+
+@pytest.fixture
+def transfer(qbdi: Any) -> Callable[..., TransferGuest]:
+    """`TransferGuest` with the module under test."""
+    return functools.partial(TransferGuest, qbdi)
 
 
 @pytest.hookimpl(tryfirst=True)

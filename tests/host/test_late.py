@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,23 @@ def test_a_handler_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     finally:
         signal.signal(signal.SIGALRM, before)
         sys.modules.pop("imported_late", None)
+
+
+def test_a_handler_that_raises_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What comes just when signals are blocked is raised, and they do not stay blocked."""
+    block = signal.pthread_sigmask
+    blocked = block(signal.SIG_BLOCK, [])
+
+    def block_and_raise(how: int, signals: Iterable[int]) -> set[int]:
+        before = block(how, signals)
+        if how == signal.SIG_BLOCK and signals:
+            raise TimeoutError
+        return before
+
+    monkeypatch.setattr(signal, "pthread_sigmask", block_and_raise)
+    with pytest.raises(TimeoutError):
+        load("no_such_module")
+    assert block(signal.SIG_BLOCK, []) == blocked
 
 
 def test_an_error_is_not_hidden(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

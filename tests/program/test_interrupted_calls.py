@@ -18,6 +18,21 @@ from tests.child import child_environment
 
 _NUMBERS = {"read": 0, "wait4": 61, "futex": 202}
 _SYS_TGKILL = 234
+_IN_PLACE = ("-m", "pydbi", "run", "--quiet", "--")
+_WATCHED = (
+    "-c",
+    """
+import sys
+import pydbi
+program = pydbi.Program(sys.argv[1:], own_process=True)
+for name in ("read", "wait4", "futex"):
+    program.addSyscallCB(name, after=lambda vm, call: None)
+status = program.run()
+sys.exit(status)
+""",
+)
+"""Two ways to make a system call: from the code cache, and by Python, where it is called back."""
+each_way = pytest.mark.parametrize("way", [_IN_PLACE, _WATCHED], ids=["in place", "watched"])
 PATIENCE = 20
 
 
@@ -48,8 +63,8 @@ def kick(pid: int) -> None:
 class Waiting:
     """A program that is about to wait for ever in a system call."""
 
-    def __init__(self, program: str, call: str, *options: str) -> None:
-        command = [sys.executable, "-m", "pydbi", "run", "--quiet", "--", program, call, *options]
+    def __init__(self, way: tuple[str, ...], program: str, *options: str) -> None:
+        command = [sys.executable, *way, program, *options]
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
         self.process = subprocess.Popen(command, **pipes, text=True, env=child_environment())
         assert self.process.stdout
@@ -78,28 +93,33 @@ def usr1(pid: int) -> None:
     os.kill(pid, signal.SIGUSR1)
 
 
+@each_way
 @pytest.mark.parametrize(
     ("call", "name"), [("read", "read"), ("futex", "futex"), ("child", "wait4")]
 )
-def test_a_signal_together_with_a_kick(build: Callable[..., str], call: str, name: str) -> None:
+def test_a_signal_together_with_a_kick(
+    build: Callable[..., str], way: tuple[str, ...], call: str, name: str
+) -> None:
     """The kick, which the kernel delivers first, would have the call begun again: EINTR it is."""
-    waiting = Waiting(build("waits"), call)
+    waiting = Waiting(way, build("waits"), call)
     waiting.together(_NUMBERS[name], kick, usr1)
     assert waiting.output() == "-1 4, 1 times\n"
 
 
-def test_a_signal_after_a_kick(build: Callable[..., str]) -> None:
+@each_way
+def test_a_signal_after_a_kick(build: Callable[..., str], way: tuple[str, ...]) -> None:
     """A kick alone leaves no trace: the call is begun again, and a later signal interrupts it."""
-    waiting = Waiting(build("waits"), "read")
+    waiting = Waiting(way, build("waits"), "read")
     waiting.together(_NUMBERS["read"], kick)
     waiting.together(_NUMBERS["read"], kick)
     waiting.together(_NUMBERS["read"], usr1)
     assert waiting.output() == "-1 4, 1 times\n"
 
 
-def test_calls_that_begin_again(build: Callable[..., str]) -> None:
+@each_way
+def test_calls_that_begin_again(build: Callable[..., str], way: tuple[str, ...]) -> None:
     """With SA_RESTART the handler runs, and then the call waits on."""
-    waiting = Waiting(build("waits"), "read", "restart")
+    waiting = Waiting(way, build("waits"), "read", "restart")
     waiting.together(_NUMBERS["read"], kick, usr1)
     waiting.together(_NUMBERS["read"], usr1, kick)
     assert waiting.output("x") == "1 0, 2 times\n"

@@ -160,6 +160,37 @@ def test_timeout_while_waiting() -> None:
     _run_out_of_time("exec sleep 5")
 
 
+def test_ticks() -> None:
+    """They come while it computes, between instructions; what one raises ends the run."""
+
+    def child() -> None:
+        import pydbi
+
+        script = "n=0; while [ $n -lt 60000 ]; do n=$((n+1)); done; exit $((n % 251))"
+        run = pydbi.Program(["bash", "-c", script])
+        ticks = []
+
+        @run.on_tick
+        def tick(program: pydbi.Program) -> None:
+            assert program is run
+            ticks.append(program.vm.getGPRState().rip)
+            if len(ticks) == 5:
+                raise KeyError("enough")
+
+        try:
+            run.run()
+        except KeyError:
+            assert run.status is None
+        else:
+            raise AssertionError("it was not raised")
+        assert run.vm.getGPRState().rip == ticks[-1]
+        assert run.run() == 60000 % 251
+        assert len(ticks) > 6
+        assert len(set(ticks)) > 3
+
+    run_in_child(child)
+
+
 def test_everything_is_instrumented_unless_told(build: Callable[..., str]) -> None:
     """Without ranges all code is; with a module's name only that, whenever it is loaded."""
 
@@ -273,6 +304,30 @@ def test_a_signal_ends_it() -> None:
         print("alive")
 
     assert check(child) == "alive\n"
+
+
+def test_a_signal_just_before_it_begins() -> None:
+    """A signal that comes when its first instruction is still to be translated is the program's."""
+
+    def child() -> None:
+        import os
+        import signal
+
+        import pydbi
+
+        program = pydbi.Program(["sh", "-c", "exit 3"])
+        modules = []
+
+        @program.on_load
+        def loaded(_: object, module: pydbi.Module) -> None:
+            modules.append(module.name)
+            if len(modules) == 1:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+        assert program.run() == -signal.SIGTERM
+        assert len(modules) == 2  # itself and its dynamic linker
+
+    run_in_child(child)
 
 
 def test_forked_children_end_by_themselves() -> None:

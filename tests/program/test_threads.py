@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 
 import pytest
 
-from tests.child import run_in_child
+from tests.child import child_environment, run_in_child
 from tests.program.running import assert_same
 
 CASES = [
@@ -20,6 +24,22 @@ TOTAL = "199980000\n"
 def test_as_natively(build: Callable[..., str], case: str) -> None:
     """Output and exit status are those of a native run."""
     assert_same([build("threads", "-pthread"), case])
+
+
+@pytest.mark.parametrize("prefix", [(), (sys.executable, "-m", "pydbi", "run", "--quiet", "--")])
+def test_signals_go_to_who_is_left(build: Callable[..., str], prefix: tuple[str, ...]) -> None:
+    """When its first thread has ended, a process still dies of a signal."""
+    command = [*prefix, build("threads", "-pthread"), "main leaves"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, env=child_environment())
+    try:
+        assert process.stdout
+        assert process.stdout.read(6) == b"ready\n"
+        time.sleep(0.1)
+        process.terminate()
+        assert process.wait(20) == -signal.SIGTERM
+    finally:
+        process.kill()
+        process.communicate()
 
 
 def check(program: str, kind: str) -> list[str]:

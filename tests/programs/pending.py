@@ -7,14 +7,10 @@ from __future__ import annotations
 
 from tests.programs.harness import Mode
 
-_RACE = "threads that come or go at the wrong moment"
-
 PENDING: dict[str, str] = {}
 """Fails always. An entry that starts to pass fails the tests until it is taken out."""
 
-INTERMITTENT: dict[str, str] = {
-    "git-project: run --follow-exec": _RACE,
-}
+INTERMITTENT: dict[str, str] = {}
 """Fails in some runs: it may pass."""
 
 

@@ -16,7 +16,9 @@ def check_fate(
 ) -> None:
     """Call *function* in a child and assert how that ends: as *pyqbdi* on PyQBDI, else as *right*.
 
-    Both are what `harness.fate` returns; *reason* says what is wrong with PyQBDI.
+    Both are what `harness.fate` returns; *reason* says what is wrong with PyQBDI. Where that
+    is up to chance, *pyqbdi* has several, with ``or`` between them.
     """
     expected = either(qbdi, pyqbdi=pyqbdi, right=right, reason=reason)
-    assert fate(function, timeout=_HANGS if expected == "hangs" else _PATIENCE) == expected
+    patience = _HANGS if expected == "hangs" else _PATIENCE
+    assert fate(function, timeout=patience) in expected.split(" or ")

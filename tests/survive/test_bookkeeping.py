@@ -22,13 +22,20 @@ def _go_on(*_: object) -> Any:
 
 
 def grows(cycle: Callable[[], object], first: int, count: int) -> int:
-    """Bytes by which the process has grown over *count* cycles, after *first* of them."""
+    """Bytes by which the process grows over *count* cycles, after *first* of them.
+
+    They are run twice, and the smaller number counts: a leak goes on, while a table or a heap that
+    has just become larger does so once.
+    """
     for _ in range(first):
         cycle()
-    before = resident_size()
-    for _ in range(count):
-        cycle()
-    return resident_size() - before
+    growths = []
+    for _ in range(2):
+        before = resident_size()
+        for _ in range(count):
+            cycle()
+        growths.append(resident_size() - before)
+    return min(growths)
 
 
 CYCLES: dict[str, Callable[[Guest], Any]] = {
@@ -48,8 +55,8 @@ CYCLES: dict[str, Callable[[Guest], Any]] = {
 FORGOTTEN = 1100
 """Translations that are forgotten one by one take room until there are a thousand of them."""
 FIRST = {"addresses": FORGOTTEN, "ranges": FORGOTTEN}
-COUNT = 1000
-"""Cycles: what grows by half a KiB in each is found, and by 20 bytes in the long test."""
+COUNT = 500
+"""Cycles: what grows by a quarter of a KiB in each is found, and by 20 bytes in the long test."""
 
 
 @pytest.mark.parametrize("kind", CYCLES)
@@ -63,7 +70,7 @@ def test_adding_running_and_deleting(kind: str) -> None:
         assert g.run()
         assert g.vm.deleteInstrumentation(number) is None
 
-    assert grows(cycle, FIRST.get(kind, 200), COUNT) < 512 << 10
+    assert grows(cycle, FIRST.get(kind, 200), COUNT) < 128 << 10
     g.vm.deleteAllInstrumentations()
     g.set(rbx=0, rdx=0, rcx=10)
     assert g.run()
@@ -99,7 +106,7 @@ def test_runs_of_code_that_changes() -> None:
         if turn % 3 == 0:
             g.vm.clearCache(g["start"], g["end"])
 
-    assert grows(cycle, FORGOTTEN, 400) < 512 << 10
+    assert grows(cycle, FORGOTTEN, 400) < 128 << 10
 
 
 def test_exceptions_leave_nothing() -> None:
@@ -119,7 +126,7 @@ def test_exceptions_leave_nothing() -> None:
                 g.vm.run(g[start], g["end"], timeout=timeout)
             error.__traceback__ = None
 
-    assert grows(cycle, 50, 100) < 512 << 10
+    assert grows(cycle, 50, 100) < 128 << 10
 
 
 def test_vms_that_come_and_go() -> None:
@@ -143,7 +150,7 @@ def test_vms_that_come_and_go() -> None:
 
     cycle()
     before = mapped()
-    assert grows(cycle, 20, 40) < 1 << 20
+    assert grows(cycle, 20, 40) < 256 << 10
     assert mapped() - before < 64 << 20
 
 

@@ -130,7 +130,7 @@ FLAGS_READ = {
 
 
 READERS = {
-    "PUSHFQ": ("pushfq; pop r8; or r9, r8", 150_000),
+    "PUSHFQ": ("pushfq; pop r8; or r9, r8", 400_000),
     "SYSCALL": (
         "mov r8, rcx; mov r10, rax; mov eax, 39; syscall; mov rcx, r8; mov rax, r10; or r9, r11",
         50_000,
@@ -254,3 +254,31 @@ def test_every_place_is_a_boundary() -> None:
     assert g.vm.run(gpr.rip, g["end"])
     rounds = g.get("rax")
     assert g.get("r9") == rounds * (rounds + 1) & (1 << 64) - 1
+
+
+PUSHING = {
+    # -> what watches, and rounds
+    "nothing": (INSTRUMENTS["nothing"], 400_000),
+    "records": (INSTRUMENTS["records"], 200_000),
+    "watch": (
+        lambda vm: vm.addMemRangeCB(0, 1 << 47, pydbi.MEMORY_READ_WRITE, _go_on, None),
+        5_000,
+    ),
+    "before": (lambda vm: vm.addCodeCB(pydbi.PREINST, _go_on, None), 5_000),
+    "after": (lambda vm: vm.addCodeCB(pydbi.POSTINST, _go_on, None), 5_000),
+}
+
+
+@pytest.mark.parametrize("instruments", PUSHING)
+def test_the_trap_flag_is_not_pushed(instruments: str) -> None:
+    """PUSHF, in all its sizes, shows no trace of the steps by which the guest is interrupted."""
+    text = "a: pushfq; pop rax; or r10, rax; pushfw; pop bx; or r10, rbx; .byte 0x2e; pushfq"
+    g = Guest(pydbi, f"xor r10, r10; xor ebx, ebx\n{text}; pop rax; or r10, rax; dec rcx; jnz a")
+    watch, rounds = PUSHING[instruments]
+    watch(g.vm)
+    g.set(rcx=rounds)
+    kicker = Kicker(g.vm)
+    with kicker.kicking():
+        assert g.run()
+    assert kicker.count > 20
+    assert not g.get("r10") & 0x100

@@ -15,7 +15,7 @@ import pydbi
 from pydbi.jit.context import SLOT
 from pydbi.jit.stubs import stubs
 from tests.compat.harness import Guest
-from tests.lockstep.tracer import RIP, Tracee, trace_me
+from tests.lockstep.tracer import EFLAGS, RIP, TRAP_FLAG, Tracee, trace_me
 
 _DETACH = 17  # PTRACE_DETACH, <sys/ptrace.h>
 _BREAKPOINT, _PUSHF = b"\xcc", b"\x9c"
@@ -63,7 +63,10 @@ class Traced(Tracee):
         return self.registers[RIP]
 
     def let_go(self) -> None:
-        """Trace it no longer."""
+        """Trace it no longer. TF is cleared: the kernel leaves it, once POPF was stepped over."""
+        values = list(self.registers)
+        values[EFLAGS] &= ~TRAP_FLAG
+        self.registers = tuple(values)
         self._request(_DETACH, 0, 0)
 
 

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
+import signal
+import struct
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 import pydbi
-from tests.compat.harness import Guest
+from pydbi.jit.signals import kick_signal
+from tests.compat.harness import Guest, at
 from tests.survive.test_interrupts import PROMPT, endless, finish, press_ctrl_c
 
 PAUSE, NANOSLEEP = 34, 35
+_SYS_TGKILL = 234
+_INTERRUPTED = (1 << 64) - 4  # -EINTR
 
 
 @pytest.mark.parametrize("number", [PAUSE, NANOSLEEP])
@@ -63,3 +71,60 @@ def test_stop_among_callbacks() -> None:
         begin = time.monotonic()
         assert g.vm.run(g["start"], g["end"]) is True
         assert time.monotonic() - begin < PROMPT
+
+
+def test_stop_just_before_a_system_call_that_waits() -> None:
+    """A kick that comes when the guest is about to be entered is not the last one."""
+    g = Guest(
+        pydbi,
+        "a: xor edi, edi; lea rsi, [rip + data]; mov edx, 1; xor eax, eax; syscall; inc rbx; jmp a",
+    )
+    reader, _ = os.pipe()
+    os.dup2(reader, 0)
+    guest = g.vm._engine.guest
+    enter = guest.enter
+
+    def stop_and_enter() -> int:
+        g.vm.stop()
+        return enter()
+
+    guest.enter = stop_and_enter
+    for _ in range(3):
+        assert g.vm.run(g["a"], g["end"]) is True
+        assert g.get("rbx") == 0
+
+
+@pytest.mark.parametrize("together", [False, True])
+def test_callbacks_behind_an_interrupted_call(together: bool) -> None:
+    """A call that the guest's own signal ends has its callbacks, also where a kick comes first."""
+    g = Guest(
+        pydbi,
+        "mov eax, 13; mov edi, 10; lea rsi, [rip + data + 8]; xor edx, edx; mov r10d, 8; syscall;"
+        "jmp end; handler: inc qword ptr [rip + data]; ret; restorer: mov eax, 15; syscall;"
+        "wait: xor edi, edi; lea rsi, [rip + data + 64]; mov edx, 1; xor eax, eax; call: syscall;"
+        "nop; mov rbx, [rip + data]; nop",
+    )
+    flags = 4 | 0x04000000  # SA_SIGINFO | SA_RESTORER
+    g.write(8, struct.pack("<4Q", g["handler"], flags, g["restorer"], 0))
+    assert g.run()
+    before = at(g, "call", lambda gpr, _: gpr.rax)
+    after = at(g, "call", lambda gpr, _: gpr.rax, "POST")
+    reader, _ = os.pipe()
+    os.dup2(reader, 0)
+    waiting = os.getpid()
+    helper = os.fork()
+    if helper == 0:
+        while not Path(f"/proc/{waiting}/syscall").read_text().startswith("0 0x0 "):
+            time.sleep(0.01)
+        os.kill(waiting, signal.SIGSTOP)
+        while ") T " not in Path(f"/proc/{waiting}/stat").read_text():
+            time.sleep(0.01)
+        if together:
+            ctypes.CDLL(None).syscall(_SYS_TGKILL, waiting, waiting, kick_signal())
+        os.kill(waiting, signal.SIGUSR1)
+        os.kill(waiting, signal.SIGCONT)
+        os._exit(0)
+    assert g.run("wait")
+    os.waitpid(helper, 0)
+    assert (g.get("rax"), g.get("rbx")) == (_INTERRUPTED, 1)
+    assert (before, after) == ([0], [_INTERRUPTED])

@@ -115,17 +115,29 @@ def test_main_is_found_without_symbols(options: tuple[str, ...], tmp_path: Path)
         ("pass", 0, "before\nbehind\n"),
         ("vm.run(start, stop); vm.getGPRState().rax = 40", 40, "before\nmain 1\nbehind\n"),
         ("raise KeyError('on purpose')", 1, "before\n"),
-        ("raise SystemExit(3)", 1, "before\n"),
+        ("raise SystemExit(3)", 3, "before\n"),
+        ("raise SystemExit('no luck')", 1, "before\n"),
     ],
 )
 def test_ends(body: str, status: int, output: str, tmp_path: Path) -> None:
-    """A main that was not run returns 0; results can be changed; exceptions end with 1."""
+    """A main that was not run returns 0; results can be changed; exceptions end with 1.
+
+    SystemExit ends with its own status. Python's exit functions are called in any case.
+    """
     script = tmp_path / "script.py"
-    script.write_text(f"def pyqbdipreload_on_run(vm, start, stop):\n    {body}\n", encoding="utf-8")
+    script.write_text(
+        "import atexit\natexit.register(print, 'at exit')\n"
+        f"def pyqbdipreload_on_run(vm, start, stop):\n    {body}\n",
+        encoding="utf-8",
+    )
     done = preload(script, compile_program(SOURCE))
     assert done.returncode == status
-    assert done.stdout == output
-    assert ("on purpose" in done.stderr) == ("on purpose" in body)
+    assert done.stdout == output + "at exit\n"
+    for text in ("on purpose", "no luck"):
+        assert (text in done.stderr) == (text in body)
+    if "on purpose" in body:
+        assert done.stderr.splitlines()[1].startswith("Traceback")
+        assert "pydbi/" not in done.stderr  # none of its own lines
 
 
 @pytest.mark.parametrize(
@@ -169,5 +181,7 @@ def test_mistakes(script: Path, tmp_path: Path) -> None:
     assert (done.returncode, "there is no script" in done.stderr) == (2, True)
     done = preload(other, shutil.which("true") or "true")
     assert done.returncode == 1
-    assert "has no attribute 'pyqbdipreload_on_run'" in done.stderr
+    assert done.stderr == (
+        f"pydbi preload: {other} defines no function pyqbdipreload_on_run(vm, start, stop)\n"
+    )
     assert "usage:" in preload(Path("--help")).stdout
