@@ -95,7 +95,7 @@ class Engine:
         self._make_room = self.invalidation.make_room
         self.guest.words[SLOT["GATE_RECORDS"] >> 3] = self.cache.records_address
         # Of what the finalizer holds nothing may lead back to the VM, or it would never run.
-        weakref.finalize(
+        closing = weakref.finalize(
             vm,
             _close,
             self.guest.address,
@@ -104,6 +104,7 @@ class Engine:
             self.lookup.second_level,
             self.vectors.address,
         )
+        closing.atexit = False  # what lives until then may still use it
 
     # Translation.
 

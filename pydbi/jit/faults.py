@@ -124,8 +124,11 @@ def guest_fault(engine: Engine) -> GuestFault:
         return GuestFault(signal, si_code, app, address, code, details)
     kinds = AnalysisType.ANALYSIS_INSTRUCTION | AnalysisType.ANALYSIS_DISASSEMBLY
     analysis = engine.inspector.analysis(app, kinds)
-    text = analysis.disassembly.strip()
-    fault = GuestFault(signal, si_code, app, address, code, f":\n{text}{details}")
+    try:
+        text = f":\n{analysis.disassembly.strip()}"
+    except ImportError:  # there is no Capstone
+        text = ""
+    fault = GuestFault(signal, si_code, app, address, code, f"{text}{details}")
     fault.instruction = analysis
     return fault
 

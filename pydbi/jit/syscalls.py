@@ -107,7 +107,8 @@ class SystemCalls:
         self._engine = engine
         self._filters = filters
         self._address = map_memory(_TABLE_SIZE)
-        weakref.finalize(self, unmap_memory, self._address, _TABLE_SIZE)
+        unmapping = weakref.finalize(self, unmap_memory, self._address, _TABLE_SIZE)
+        unmapping.atexit = False  # what lives until then may still use it
         self._table = view(self._address, _TABLE_SIZE)
         self.route(handlers)
         self.attach(engine.guest)

@@ -109,6 +109,7 @@ def read_image(path: bytes) -> ElfImage:
                 raise wrong("a damaged ELF file: it ends too early")
             return data
 
+        size_in_memory = page_ceil(os.fstat(file.fileno()).st_size)
         headers = list(_SEGMENT.iter_unpack(part(offset, size * count)))
         interpreter = b""
         for header in headers:
@@ -122,6 +123,10 @@ def read_image(path: bytes) -> ElfImage:
     )
     if not segments:
         raise wrong("a damaged ELF file: nothing in it is to be loaded")
+    if any(s.offset + s.file_size > size_in_memory for s in segments):
+        raise wrong("a damaged ELF file: it ends too early")
+    if not entry:
+        raise wrong("an ELF file without an entry: a shared library, not a program")
     if any(s.file_size > s.memory_size or (s.address - s.offset) % 4096 for s in segments):
         raise wrong("a damaged ELF file: its segments")
     return ElfImage(

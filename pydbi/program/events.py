@@ -12,8 +12,16 @@ if TYPE_CHECKING:
 
 _Number = TypeVar("_Number", bound="Callable[[Program, int], object]")
 _Name = TypeVar("_Name", bound="Callable[[Program, str], object]")
+_Any = TypeVar("_Any")
 _AboutModule = TypeVar("_AboutModule", bound="Callable[[Program, Module], object]")
 EVENTS = ("exit", "fork", "exec", "load", "unload", "thread_start", "thread_end")
+
+
+def checked(callback: _Any) -> _Any:
+    """Return *callback*; TypeError if it cannot be called."""
+    if not callable(callback):
+        raise TypeError(f"a callback is due, not {callback!r}")
+    return callback
 
 
 class Events:
@@ -24,7 +32,7 @@ class Events:
 
     def on_exit(self, callback: _Number) -> _Number:
         """Call ``callback(program, status)`` when the program has ended, forked children too."""
-        self._callbacks["exit"].append(callback)
+        self._callbacks["exit"].append(checked(callback))
         return callback
 
     def on_fork(self, callback: _Number) -> _Number:
@@ -32,7 +40,7 @@ class Events:
 
         *child* is the new process's id; in the new process it is 0.
         """
-        self._callbacks["fork"].append(callback)
+        self._callbacks["fork"].append(checked(callback))
         return callback
 
     def on_exec(self, callback: _Name) -> _Name:
@@ -40,7 +48,7 @@ class Events:
 
         That is loaded, and has not begun.
         """
-        self._callbacks["exec"].append(callback)
+        self._callbacks["exec"].append(checked(callback))
         return callback
 
     def on_load(self, callback: _AboutModule) -> _AboutModule:
@@ -49,17 +57,17 @@ class Events:
         For the program itself and its dynamic linker, when the run begins. It comes as soon as the
         code is mapped, before the module is relocated or initialized.
         """
-        self._callbacks["load"].append(callback)
+        self._callbacks["load"].append(checked(callback))
         return callback
 
     def on_unload(self, callback: _AboutModule) -> _AboutModule:
         """Call ``callback(program, module)`` when a module's code was unmapped."""
-        self._callbacks["unload"].append(callback)
+        self._callbacks["unload"].append(checked(callback))
         return callback
 
     def on_thread_start(self, callback: _Number) -> _Number:
         """Call ``callback(program, thread)`` when it has started a thread, with the kernel's id."""
-        self._callbacks["thread_start"].append(callback)
+        self._callbacks["thread_start"].append(checked(callback))
         return callback
 
     def on_thread_end(self, callback: _Number) -> _Number:
@@ -67,7 +75,7 @@ class Events:
 
         The first thread is told of only if it ends before the others.
         """
-        self._callbacks["thread_end"].append(callback)
+        self._callbacks["thread_end"].append(checked(callback))
         return callback
 
     def tell(self, event: str, what: object) -> None:

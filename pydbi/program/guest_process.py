@@ -267,7 +267,7 @@ def enter_folder(folder: bytes) -> int:
     """Go to *folder* and return a descriptor that leads back."""
     before = os.open(".", os.O_PATH | os.O_DIRECTORY)
     try:
-        os.chdir(folder)
+        os.chdir(os.fsdecode(folder))
     except OSError:
         os.close(before)
         raise

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import NoReturn, TypeVar
 
+from pydbi.enums.integers import integer
 from pydbi.errors import DecodeError, GuestFault, ReentryError
+from pydbi.jit.context import SYSCALL_NUMBERS
 from pydbi.program import command as commands
 from pydbi.program.calls import SyscallCallback
-from pydbi.program.events import Events
+from pydbi.program.events import Events, checked
 from pydbi.program.guest_process import GuestProcess, Settings, enter_folder
 from pydbi.program.modules import Modules
 from pydbi.program.surroundings import Stream, leave
@@ -71,7 +73,15 @@ class Program(Events):
         disk_cache: bool = False,
     ) -> None:
         super().__init__()
-        words = [command] if isinstance(command, (str, bytes, os.PathLike)) else list(command)
+        self._closed = True  # until all is there
+        if isinstance(command, (str, bytes, os.PathLike)):
+            words: list[commands.Text] = [command]
+        elif isinstance(command, Iterable):
+            words = list(command)
+        else:
+            raise TypeError(
+                f"a command is a program, or a program and its arguments, not {command!r}"
+            )
         arguments = [commands.encode(word, "an argument") for word in words]
         if not arguments:
             raise ValueError("a command begins with a program")
@@ -92,10 +102,10 @@ class Program(Events):
                 os.close(way_back)
         self.fault: GuestFault | DecodeError | None = None
         self._ticks: list[Callable[[Program], object]] = []
-        self._closed = False
         self.vm = ProgramVM(self, self._process, options)
         self._process.threads.leave_process = self._leave
         self._engine = self._process.engine
+        self._closed = False
 
     @property
     def modules(self) -> Modules:
@@ -132,7 +142,7 @@ class Program(Events):
 
         That is between two instructions. What it raises comes out of `run`, which can go on.
         """
-        self._ticks.append(callback)
+        self._ticks.append(checked(callback))
         self._engine.dispatcher.call_on_kicks(self._tick)
         return callback
 
@@ -248,6 +258,19 @@ class Program(Events):
             self._closed = True
             self._process.close()
 
+    def __repr__(self) -> str:
+        if getattr(self, "_engine", None) is None:
+            return "<program that was not loaded>"
+        if self.status is not None:
+            state = f"ended with status {self.status}"
+        elif self._closed:
+            state = "closed"
+        elif self._engine.dispatcher.running:
+            state = "running"
+        else:
+            state = f"at {self.vm.getGPRState().rip:#x}"
+        return f"<program {self.path}: {state}>"
+
     def __enter__(self) -> Program:
         return self
 
@@ -276,8 +299,8 @@ class Program(Events):
             syscall: its number or name; None for all.
 
         Raises:
-            ValueError: there is no system call of that name.
-            TypeError: neither callback is given, or one cannot be called.
+            ValueError: there is no system call of that name or number.
+            TypeError: it is neither; neither callback is given, or one cannot be called.
         """
         for callback in (before, after):
             if callback is not None and not callable(callback):
@@ -285,6 +308,10 @@ class Program(Events):
         if before is None and after is None:
             raise TypeError("a callback is due, before or after the call")
         number = number_of(syscall) if isinstance(syscall, str) else syscall
+        if number is not None:
+            number = integer(number, "a system call's number")
+            if not 0 <= number < SYSCALL_NUMBERS:
+                raise ValueError(f"no system call has the number {number}")
         return self._process.calls.add_callback(number, before, after)
 
     def deleteSyscallCB(self, identity: int) -> bool:

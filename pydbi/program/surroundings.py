@@ -12,6 +12,7 @@ import resource
 import signal
 import sys
 from contextlib import suppress
+from io import UnsupportedOperation
 from typing import IO, TYPE_CHECKING, NoReturn, Union
 
 from pydbi.host.libc import libc
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 DEVNULL = -3
 """subprocess.DEVNULL."""
+_NOT_HERE = {-1: "PIPE", -2: "STDOUT"}
+"""What subprocess has beside; here nobody would read the pipe's other end."""
 Stream = Union["int", bytes, IO[bytes], IO[str], None]
 """What a standard descriptor may be given as: None (Python's own), a descriptor or a file, DEVNULL,
 or bytes to read from."""
@@ -112,6 +115,7 @@ def open_stream(stream: Stream) -> int:
 
     Raises:
         TypeError: it is nothing of the kind.
+        ValueError: it is a descriptor that is not open, or subprocess's PIPE or STDOUT.
     """
     if stream is None:
         return -1
@@ -125,12 +129,20 @@ def open_stream(stream: Stream) -> int:
         os.lseek(file, 0, os.SEEK_SET)
         return move(file)
     if isinstance(stream, int):
-        return move_high(stream)
+        if stream in _NOT_HERE:
+            raise ValueError(f"{_NOT_HERE[stream]} is not possible here: use a file, or os.pipe")
+        number = stream
+    else:
+        try:
+            number = stream.fileno()
+        except (AttributeError, UnsupportedOperation):
+            raise TypeError(
+                f"a file with a descriptor, a descriptor, DEVNULL or bytes are due, not {stream!r}"
+            ) from None
     try:
-        number = stream.fileno()
-    except AttributeError:
-        raise TypeError(f"a file, a descriptor, DEVNULL or bytes are due, not {stream!r}") from None
-    return move_high(number)
+        return move_high(number)
+    except (OSError, ValueError):
+        raise ValueError(f"descriptor {number} is not open") from None
 
 
 def leave(status: int) -> NoReturn:

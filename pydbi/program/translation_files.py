@@ -50,6 +50,8 @@ def default_folder() -> str | None:
     base = os.environ.get("XDG_CACHE_HOME", "")
     if not os.path.isabs(base):  # as its specification has it
         base = os.path.expanduser("~/.cache")
+        if not os.path.isdir(os.path.dirname(base)):
+            return None  # no home, no folder in it
     return os.path.join(base, "pydbi") if os.path.isabs(base) else None
 
 

@@ -35,7 +35,7 @@ def as_words(values: Sequence[int]) -> Sequence[int]:
 
 def not_a_word(value: int, what: str) -> TypeError:
     """Return the error that says so."""
-    return TypeError(f"{what} {value} is no unsigned 64-bit integer")
+    return TypeError(f"{what} {value!r} is no unsigned 64-bit integer")
 
 
 def as_position(pos: InstPosition) -> InstPosition:

@@ -113,7 +113,7 @@ class Running:
                 return self.call(function, args)
         try:
             enter = self._calls[function]
-        except KeyError:
+        except (KeyError, TypeError):
             return self._call_slowly(function, args)
         words = self._words
         if type(args) is not list:
@@ -124,7 +124,7 @@ class Running:
             try:
                 for place, value in zip(_ARGUMENTS, args, strict=False):
                     words[place] = value
-            except ValueError:
+            except (ValueError, TypeError):
                 raise not_a_word(value, "argument") from None
         try:
             reason = enter()

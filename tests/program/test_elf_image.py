@@ -48,6 +48,7 @@ def test_a_program_is_described(build: Callable[..., str]) -> None:
         ({4: b"\1"}, "x32"),
         ({16: struct.pack("<H", 1)}, "not an executable"),
         ({54: struct.pack("<H", 32)}, "program headers"),
+        ({24: bytes(8)}, "without an entry"),
         ({56: struct.pack("<H", 0)}, "program headers"),
         ({32: struct.pack("<Q", 1 << 60)}, "too early"),
     ],
@@ -63,3 +64,11 @@ def test_a_short_file_is_refused(tmp_path: Path) -> None:
     """A header that is cut off."""
     with pytest.raises(ProgramError, match="not an ELF file"):
         read_image(damaged(tmp_path, {}, 40))
+
+
+def test_a_file_that_ends_too_early(tmp_path: Path) -> None:
+    """Executing it would be SIGBUS, in this process."""
+    size = Path(sys.executable).stat().st_size
+    for part in (size // 2, 5000):
+        with pytest.raises(ProgramError, match="ends too early"):
+            read_image(damaged(tmp_path, {}, part))

@@ -338,3 +338,29 @@ def test_precache(run_in_child: Child, engine: str) -> None:
         assert scene.vm.precacheBasicBlock(scene.base) is True
 
     run_in_child(child, engine)
+
+
+@pytest.mark.parametrize("values", [["a"], [1.5], [None], [-1], [1 << 64], "abc", b"abc", 5, [[]]])
+def test_calls_with_what_is_no_integer(run_in_child: Child, values: object) -> None:
+    """TypeError says so, the first time and later, and the function can be called."""
+
+    def child(values: object) -> None:
+        import ctypes
+
+        import pytest
+
+        import pydbi
+
+        libc = ctypes.CDLL(None)
+        address = ctypes.cast(libc.labs, ctypes.c_void_p).value
+        vm = pydbi.VM()
+        pydbi.allocateVirtualStack(vm.getGPRState(), 1 << 16)
+        vm.addInstrumentedModuleFromAddr(address)
+        for _ in range(2):
+            with pytest.raises(TypeError, match="integer"):
+                vm.call(address, values)
+            assert vm.call(address, [7]) == (True, 7)
+        with pytest.raises(TypeError):
+            vm.call([address], [7])
+
+    run_in_child(child, values)
