@@ -167,13 +167,9 @@ class Kicks:
         if _PUSHF not in here:
             return False
         instruction = decode(here, 0)
-        if isinstance(instruction, int):
+        if isinstance(instruction, int) or instruction.encoding != LEGACY:
             return False
-        return (instruction.opcode_map, instruction.opcode, instruction.encoding) == (
-            0,
-            _PUSHF,
-            LEGACY,
-        )
+        return (instruction.opcode_map, instruction.opcode) == (0, _PUSHF)
 
     def _boundary(self, code: int) -> tuple[int, int]:
         """Look for an instruction boundary at the cache address *code*.

@@ -511,10 +511,12 @@ def test_default_folder(tmp_path: Path) -> None:
 
         print(default_folder())
 
+    home = str(tmp_path)
     for variables, folder in (
         ({"PYDBI_CACHE": "", "XDG_CACHE_HOME": "/some/where"}, "/some/where/pydbi"),
-        ({"PYDBI_CACHE": "", "XDG_CACHE_HOME": "", "HOME": "/a"}, "/a/.cache/pydbi"),
-        ({"PYDBI_CACHE": "", "XDG_CACHE_HOME": "relative", "HOME": "/a"}, "/a/.cache/pydbi"),
+        ({"PYDBI_CACHE": "", "XDG_CACHE_HOME": "", "HOME": home}, f"{home}/.cache/pydbi"),
+        ({"PYDBI_CACHE": "", "XDG_CACHE_HOME": "relative", "HOME": home}, f"{home}/.cache/pydbi"),
+        ({"PYDBI_CACHE": "", "XDG_CACHE_HOME": "", "HOME": "/nowhere"}, "None"),
         ({"PYDBI_CACHE": "/there"}, "/there"),
         ({"PYDBI_CACHE": "off"}, "None"),
     ):
