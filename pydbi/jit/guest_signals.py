@@ -12,7 +12,7 @@ from __future__ import annotations
 import ctypes
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from signal import SIGTRAP
@@ -177,11 +177,18 @@ class GuestSignals:
             syscall(_SYS_RT_SIGQUEUEINFO, os.getpid(), signal, info)
         words[_PENDING] = words[_NEWLY_BLOCKED] = 0
 
-    def after_fork(self) -> None:
-        """In a forked child: what waits for the guest waits in its parent."""
+    def fork(self, fork: Callable[[], int]) -> int:
+        """Call *fork*, in whose child 0 is returned.
+
+        Signals that come meanwhile wait for that of the two processes which they were sent to. What
+        waits already does so for the parent.
+        """
         with self._undisturbed():
-            words = self._engine.guest.words
-            words[_PENDING] = words[_NEWLY_BLOCKED] = 0
+            child = fork()
+            if child == 0:
+                words = self._engine.guest.words
+                words[_PENDING] = words[_NEWLY_BLOCKED] = 0
+        return child
 
     # The mask of blocked signals is the kernel's, but for what the engine needs.
 

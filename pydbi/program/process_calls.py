@@ -195,7 +195,7 @@ class ProcessCalls:
         rsp = gpr.rsp
         flush()
         try:
-            child = _fork_quietly()
+            child = self._engine.signals.fork(_fork_quietly)
         except OSError as error:
             if waits:
                 os.close(receiver)
@@ -220,7 +220,6 @@ class ProcessCalls:
     def _become_child(self, gpr: GPRState, request: Request, vfork: tuple[int, int] | None) -> None:
         self.has_forked = True
         self.threads.after_fork()
-        self._engine.signals.after_fork()
         self._close_vfork()
         if vfork:
             pipe = move_high(vfork[0])

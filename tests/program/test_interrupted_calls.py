@@ -15,6 +15,7 @@ import pytest
 
 from pydbi.jit.signals import kick_signal
 from tests.child import child_environment
+from tests.program.running import assert_same
 
 _NUMBERS = {"read": 0, "wait4": 61, "futex": 202}
 _SYS_TGKILL = 234
@@ -123,3 +124,8 @@ def test_calls_that_begin_again(build: Callable[..., str], way: tuple[str, ...])
     waiting.together(_NUMBERS["read"], kick, usr1)
     waiting.together(_NUMBERS["read"], usr1, kick)
     assert waiting.output("x") == "1 0, 2 times\n"
+
+
+def test_children_that_get_a_signal_at_once(build: Callable[..., str]) -> None:
+    """It waits until the child can handle it, wherever in the fork it has come."""
+    assert "60 children, 30 stopped" in assert_same([build("killed_at_once")]).output
